@@ -1,0 +1,28 @@
+"""The only wiring: settings to an open store. The app, the worker, the commands and the tests call it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnsapp.settings import Settings
+from db.session import Store, open_store
+
+
+@dataclass(frozen=True)
+class App:
+    """An opened installation: what every entry point hands to the services."""
+
+    settings: Settings
+    store: Store
+
+
+def open_app(settings: Settings | None = None) -> App:
+    """Open (and create or upgrade) the data folder and its database.
+
+    Raises
+    ------
+    StoreError
+        The folder or database cannot be used; the sentence says what to do.
+    """
+    settings = settings or Settings()
+    return App(settings=settings, store=open_store(settings.database, settings.root))

@@ -1,0 +1,1 @@
+"""Plain dataclasses and pure functions: no database, no files, no Streamlit, no torch."""

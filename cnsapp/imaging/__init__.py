@@ -1,0 +1,1 @@
+"""Any image file to one well-defined RGB array, thumbnails, and the store of originals."""

@@ -1,0 +1,1 @@
+"""The durable queue, the worker process, and what keeps them alive."""

@@ -1,0 +1,1 @@
+"""Backbones, features, heads, saliency and model files: torch lives here; no database."""

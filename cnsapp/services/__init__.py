@@ -1,0 +1,1 @@
+"""What a user can do, one module of verbs a subject; each verb is one transaction."""

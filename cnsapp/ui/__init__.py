@@ -1,0 +1,1 @@
+"""Shared Streamlit code: the frame, the labelling component, charts, words."""

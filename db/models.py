@@ -1,0 +1,228 @@
+"""The tables. Labels are events: appended, never changed; what an image is called now is derived."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from db.types import UtcDateTime, utc_now
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Base of all tables: named constraints, UTC times, JSON columns."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's declarative attribute
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+    }
+
+
+class Project(Base):
+    """A set of images with one class scheme. `settings` holds the reading rule and the label rule."""
+
+    __tablename__ = "project"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    name_key: Mapped[str] = mapped_column(String(200), unique=True)  # folded, so "A" and "a " clash
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class LabelClass(Base):
+    """A class. Its id never changes and is never used again; name, colour and order may change."""
+
+    __tablename__ = "label_class"
+    __table_args__ = (UniqueConstraint("project_id", "name_key"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    name_key: Mapped[str] = mapped_column(String(200))
+    parent: Mapped[str | None] = mapped_column(String(200))  # the organ system, in plain words
+    color: Mapped[str] = mapped_column(String(9))
+    hotkey: Mapped[str | None] = mapped_column(String(8))
+    position: Mapped[int]
+
+
+class Image(Base):
+    """An image of a project: its bytes' SHA-256, where they lie, and what they are called now.
+
+    `current_*` are derived from the label events by `db.labels.refresh_current` in the transaction
+    that appends the events; they exist so that a grid of a million images filters in milliseconds.
+    """
+
+    __tablename__ = "image"
+    __table_args__ = (
+        UniqueConstraint("project_id", "sha256"),
+        Index("ix_image_browse", "project_id", "status", "current_state", "current_class_id", "id"),
+        Index("ix_image_group", "project_id", "group_key", "id"),
+        Index("ix_image_name", "project_id", "file_name", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    file_name: Mapped[str] = mapped_column(Text)  # relative to the imported folder, as found
+    width: Mapped[int]
+    height: Mapped[int]
+    group_key: Mapped[str | None] = mapped_column(String(400))
+    status: Mapped[str] = mapped_column(String(20), default="ok")  # ok | missing | excluded
+    stored_path: Mapped[str] = mapped_column(Text)  # relative to the data folder; absolute if linked
+    linked: Mapped[bool] = mapped_column(default=False)
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)  # format, bit depth, pages, notes
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    current_state: Mapped[str] = mapped_column(String(12), default="none")  # none|label|skip|unsure
+    current_class_id: Mapped[int | None] = mapped_column(ForeignKey("label_class.id"))
+    current_event_id: Mapped[int | None]
+
+
+class LabelEvent(Base):
+    """One act of labelling. Appended and never changed; undo is an event that names its target.
+
+    `client` and `seq` come from whoever labelled and are unique together, so that sending the same
+    event twice stores it once. Events of one action (one key on a selection) share `action`.
+    """
+
+    __tablename__ = "label_event"
+    __table_args__ = (
+        UniqueConstraint("client", "seq"),
+        Index("ix_label_event_image", "image_id", "id"),
+        Index("ix_label_event_target", "target_id"),
+        Index("ix_label_event_annotator", "project_id", "annotator", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id"))
+    class_id: Mapped[int | None] = mapped_column(ForeignKey("label_class.id"))
+    annotator: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(12))  # label | skip | unsure | clear | undo
+    source: Mapped[str] = mapped_column(String(12))  # human | bulk | suggestion | import | review
+    client: Mapped[str] = mapped_column(String(64))
+    seq: Mapped[int] = mapped_column(BigInteger)
+    action: Mapped[str] = mapped_column(String(80))
+    target_id: Mapped[int | None] = mapped_column(ForeignKey("label_event.id"))  # what an undo voids
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Tally(Base):
+    """Counts that are shown on every screen, kept in step with the rows instead of being computed.
+
+    Keys: ``images``, ``state:label``, ``state:skip``, ``state:unsure``, ``class:<id>``.
+    """
+
+    __tablename__ = "tally"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(40), primary_key=True)
+    n: Mapped[int] = mapped_column(default=0)
+
+
+class Worker(Base):
+    """A worker process and its pulse."""
+
+    __tablename__ = "worker"
+
+    id: Mapped[str] = mapped_column(String(120), primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[int]
+    device: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[datetime] = mapped_column(default=utc_now)
+    heartbeat_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Job(Base):
+    """Long work done by a worker: what was asked for, how far it is, how it ended."""
+
+    __tablename__ = "job"
+    __table_args__ = (Index("ix_job_state", "state", "id"), Index("ix_job_project", "project_id", "id"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"))
+    kind: Mapped[str] = mapped_column(String(20))  # import | features | train | predict | explain | demo
+    state: Mapped[str] = mapped_column(String(12), default="queued")
+    progress: Mapped[float] = mapped_column(default=0.0)  # 0 to 1
+    message: Mapped[str] = mapped_column(Text, default="")
+    error: Mapped[str | None] = mapped_column(Text)
+    payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    result: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    requested_by: Mapped[str] = mapped_column(String(200), default="")
+    worker_id: Mapped[str | None] = mapped_column(String(120))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    started_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobPoint(Base):
+    """One line of a job's log or one point of its curve."""
+
+    __tablename__ = "job_point"
+    __table_args__ = (Index("ix_job_point_job", "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+    message: Mapped[str] = mapped_column(Text, default="")
+    values: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Model(Base):
+    """A trained model: its file, its figures, and the classes it knows by id."""
+
+    __tablename__ = "model"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    preset: Mapped[str] = mapped_column(String(20))
+    backbone: Mapped[str] = mapped_column(String(100))
+    path: Mapped[str] = mapped_column(Text)  # relative to the data folder
+    sha256: Mapped[str] = mapped_column(String(64))
+    metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    class_ids: Mapped[list[Any]] = mapped_column(default=list)  # in the order of the model's outputs
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Prediction(Base):
+    """What a model said of an image that it had not been trained on.
+
+    `fold` is the fold whose training part excluded the image. `label_class_id` is the label at the
+    time of training, `event_id` the event that set it: a later current event means "changed since".
+    """
+
+    __tablename__ = "prediction"
+    __table_args__ = (
+        UniqueConstraint("model_id", "image_id"),
+        Index("ix_prediction_cell", "model_id", "label_class_id", "class_id", "probability"),
+        Index("ix_prediction_image", "image_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id"))
+    class_id: Mapped[int] = mapped_column(ForeignKey("label_class.id"))  # the predicted class
+    probability: Mapped[float]  # of the predicted class
+    fold: Mapped[int | None]
+    probabilities: Mapped[list[Any]] = mapped_column(default=list)  # aligned with Model.class_ids
+    label_class_id: Mapped[int | None] = mapped_column(ForeignKey("label_class.id"))
+    event_id: Mapped[int | None]

@@ -1,0 +1,130 @@
+"""Statements shared by services, written so that SQLite and PostgreSQL both take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, exists, func, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Session, aliased
+
+from db.models import Base, Image, LabelEvent, Tally
+
+T = TypeVar("T")
+CHUNK = 500  # rows a statement: below every database's limit on parameters, and milliseconds long
+
+
+def chunks(items: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
+    """Yield `items` in runs of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def insert_new(
+    session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]], unique: Sequence[str]
+) -> int:
+    """Insert the rows whose `unique` columns are not there yet; return how many were new."""
+    if not rows:
+        return 0
+    dialect = session.get_bind().dialect.name
+    insert = sqlite_insert if dialect == "sqlite" else postgresql_insert
+    new = 0
+    for part in chunks(list(rows), 100):
+        statement = insert(table).values([dict(row) for row in part])
+        statement = statement.on_conflict_do_nothing(index_elements=list(unique))
+        new += len(session.execute(statement.returning(*table.__mapper__.primary_key)).all())
+    return new
+
+
+def add_to_tally(session: Session, project_id: int, changes: Mapping[str, int]) -> None:
+    """Add to the kept counts of a project; keys as in `Tally`."""
+    rows = [
+        {"project_id": project_id, "key": key, "n": n} for key, n in sorted(changes.items()) if n
+    ]
+    if not rows:
+        return
+    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
+    statement = insert(Tally).values(rows)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["project_id", "key"], set_={"n": Tally.n + statement.excluded.n}
+        )
+    )
+
+
+def read_tally(session: Session, project_id: int) -> dict[str, int]:
+    """Return the kept counts of a project; keys as in `Tally`."""
+    rows = session.execute(select(Tally.key, Tally.n).where(Tally.project_id == project_id))
+    return {key: n for key, n in rows}
+
+
+def deciding_events(image_ids: Sequence[int]) -> Select[tuple[int, int]]:
+    """Return the rule for what an image is called: its latest event that no undo has voided.
+
+    The statement yields (image_id, event_id). This is the only place where the rule stands.
+    """
+    undo = aliased(LabelEvent)
+    voided = exists().where(undo.target_id == LabelEvent.id, undo.kind == "undo")
+    return (
+        select(LabelEvent.image_id, func.max(LabelEvent.id))
+        .where(LabelEvent.image_id.in_(image_ids), LabelEvent.kind != "undo", ~voided)
+        .group_by(LabelEvent.image_id)
+    )
+
+
+def refresh_current(session: Session, project_id: int, image_ids: Iterable[int]) -> None:
+    """Derive `Image.current_*` of these images from their events, and keep the counts in step.
+
+    Call it in the transaction that appended the events. The image rows are locked first where the
+    database has row locks, so that two people who label one image at once are taken in turn.
+    """
+    changes: dict[str, int] = {}
+    for part in chunks(sorted(set(image_ids))):
+        _refresh_chunk(session, part, changes)
+    add_to_tally(session, project_id, changes)
+
+
+def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str, int]) -> None:
+    rows = session.execute(
+        select(Image.id, Image.current_state, Image.current_class_id, Image.current_event_id)
+        .where(Image.id.in_(image_ids))
+        .with_for_update()
+    ).all()
+    decided: dict[int, int] = dict(session.execute(deciding_events(image_ids)).tuples().all())
+    events = {
+        event_id: (kind, class_id)
+        for event_id, kind, class_id in session.execute(
+            select(LabelEvent.id, LabelEvent.kind, LabelEvent.class_id).where(
+                LabelEvent.id.in_(list(decided.values()))
+            )
+        )
+    }
+    updates = []
+    for image_id, old_state, old_class, old_event in rows:
+        event_id = decided.get(image_id)
+        kind, class_id = events[event_id] if event_id is not None else ("none", None)
+        state = "none" if kind == "clear" else kind
+        if (state, class_id, event_id) == (old_state, old_class, old_event):
+            continue
+        _count(changes, old_state, old_class, -1)
+        _count(changes, state, class_id, +1)
+        updates.append(
+            {
+                "id": image_id,
+                "current_state": state,
+                "current_class_id": class_id,
+                "current_event_id": event_id,
+            }
+        )
+    if updates:
+        session.execute(update(Image), updates)
+
+
+def _count(changes: dict[str, int], state: str, class_id: int | None, step: int) -> None:
+    if state == "none":
+        return
+    keys = [f"state:{state}"] + ([f"class:{class_id}"] if state == "label" else [])
+    for key in keys:
+        changes[key] = changes.get(key, 0) + step
