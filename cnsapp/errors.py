@@ -37,5 +37,5 @@ class StoreError(CnsError):
     """The database or the data folder cannot be used."""
 
 
-class Cancelled(Exception):  # noqa: N818 - it is an outcome that the user asked for, not an error
+class Cancelled(Exception):
     """Raised inside a job when the user cancelled it."""

@@ -1,4 +1,4 @@
-"""The tables. Labels are events: appended, never changed; what an image is called now is derived."""
+"""The tables. Labels are events, appended and never changed; the current label is derived."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Base(DeclarativeBase):
 
 
 class Project(Base):
-    """A set of images with one class scheme. `settings` holds the reading rule and the label rule."""
+    """A set of images with one class scheme; `settings` holds its reading rule and label rule."""
 
     __tablename__ = "project"
 
@@ -81,7 +81,9 @@ class Image(Base):
     height: Mapped[int]
     group_key: Mapped[str | None] = mapped_column(String(400))
     status: Mapped[str] = mapped_column(String(20), default="ok")  # ok | missing | excluded
-    stored_path: Mapped[str] = mapped_column(Text)  # relative to the data folder; absolute if linked
+    stored_path: Mapped[str] = mapped_column(
+        Text
+    )  # relative to the data folder; absolute if linked
     linked: Mapped[bool] = mapped_column(default=False)
     n_bytes: Mapped[int] = mapped_column(BigInteger)
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)  # format, bit depth, pages, notes
@@ -117,7 +119,9 @@ class LabelEvent(Base):
     client: Mapped[str] = mapped_column(String(64))
     seq: Mapped[int] = mapped_column(BigInteger)
     action: Mapped[str] = mapped_column(String(80))
-    target_id: Mapped[int | None] = mapped_column(ForeignKey("label_event.id"))  # what an undo voids
+    target_id: Mapped[int | None] = mapped_column(
+        ForeignKey("label_event.id")
+    )  # what an undo voids
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
@@ -151,11 +155,16 @@ class Job(Base):
     """Long work done by a worker: what was asked for, how far it is, how it ended."""
 
     __tablename__ = "job"
-    __table_args__ = (Index("ix_job_state", "state", "id"), Index("ix_job_project", "project_id", "id"))
+    __table_args__ = (
+        Index("ix_job_state", "state", "id"),
+        Index("ix_job_project", "project_id", "id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"))
-    kind: Mapped[str] = mapped_column(String(20))  # import | features | train | predict | explain | demo
+    kind: Mapped[str] = mapped_column(
+        String(20)
+    )  # import | features | train | predict | explain | demo
     state: Mapped[str] = mapped_column(String(12), default="queued")
     progress: Mapped[float] = mapped_column(default=0.0)  # 0 to 1
     message: Mapped[str] = mapped_column(Text, default="")
@@ -198,7 +207,9 @@ class Model(Base):
     path: Mapped[str] = mapped_column(Text)  # relative to the data folder
     sha256: Mapped[str] = mapped_column(String(64))
     metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    class_ids: Mapped[list[Any]] = mapped_column(default=list)  # in the order of the model's outputs
+    class_ids: Mapped[list[Any]] = mapped_column(
+        default=list
+    )  # in the order of the model's outputs
     settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 

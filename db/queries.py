@@ -57,10 +57,10 @@ def add_to_tally(session: Session, project_id: int, changes: Mapping[str, int]) 
 def read_tally(session: Session, project_id: int) -> dict[str, int]:
     """Return the kept counts of a project; keys as in `Tally`."""
     rows = session.execute(select(Tally.key, Tally.n).where(Tally.project_id == project_id))
-    return {key: n for key, n in rows}
+    return {row.key: row.n for row in rows}
 
 
-def deciding_events(image_ids: Sequence[int]) -> Select[tuple[int, int]]:
+def deciding_events(image_ids: Sequence[int]) -> Select[int, int]:
     """Return the rule for what an image is called: its latest event that no undo has voided.
 
     The statement yields (image_id, event_id). This is the only place where the rule stands.
@@ -92,7 +92,7 @@ def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str
         .where(Image.id.in_(image_ids))
         .with_for_update()
     ).all()
-    decided: dict[int, int] = dict(session.execute(deciding_events(image_ids)).tuples().all())
+    decided = {row[0]: row[1] for row in session.execute(deciding_events(image_ids))}
     events = {
         event_id: (kind, class_id)
         for event_id, kind, class_id in session.execute(

@@ -121,8 +121,8 @@ def open_store(url: str, root: Path) -> Store:
     Raises
     ------
     StoreError
-        The folder or file cannot be written, the file is damaged or no database, or it was made by a newer
-        version. Nothing is replaced by a fresh empty database.
+        The folder or file cannot be written, the file is damaged or no database, or it was made
+        by a newer version. Nothing is replaced by a fresh empty database.
     """
     from db.migrate import migrate  # alembic is slow to import and only needed here
 

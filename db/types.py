@@ -28,7 +28,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         """Attach the zone that SQLite cannot store."""
         if value is None:
             return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def utc_now() -> datetime:

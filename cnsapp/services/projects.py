@@ -82,9 +82,7 @@ def list_projects(store: Store) -> list[ProjectView]:
         n_classes = dict(
             session.execute(
                 select(LabelClass.project_id, func.count()).group_by(LabelClass.project_id)
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         return [_view(p, counts.get(p.id, {}), n_classes.get(p.id, 0)) for p in projects]
 
@@ -114,9 +112,7 @@ def list_classes(store: Store, *, project_id: int) -> list[ClassView]:
         return [class_view(row) for row in _classes(session, project_id)]
 
 
-def add_class(
-    store: Store, *, project_id: int, name: str, parent: str | None = None
-) -> ClassView:
+def add_class(store: Store, *, project_id: int, name: str, parent: str | None = None) -> ClassView:
     """Add a class at the end; raise InvalidInputError when the name is empty or there already."""
     with store.writing() as session:
         return class_view(_add_class(session, project_id, ClassSpec(name, parent)))
@@ -134,9 +130,7 @@ def rename_class(store: Store, *, class_id: int, name: str) -> ClassView:
         return class_view(row)
 
 
-def find_or_add_classes(
-    session: Session, project_id: int, names: Sequence[str]
-) -> dict[str, int]:
+def find_or_add_classes(session: Session, project_id: int, names: Sequence[str]) -> dict[str, int]:
     """Return the class id for each name, adding the classes that are not there yet."""
     known = {row.name_key: row.id for row in _classes(session, project_id)}
     found: dict[str, int] = {}
@@ -188,7 +182,9 @@ def _checked(name: str, what: str) -> str:
         )
     if any(ord(ch) < 32 for ch in shown):
         raise InvalidInputError(
-            f"The {what} name {shown!r} holds control characters.", "", "Type it again without them."
+            f"The {what} name {shown!r} holds control characters.",
+            "",
+            "Type it again without them.",
         )
     return shown
 
