@@ -1,4 +1,4 @@
-"""The only wiring: settings to an open store. The app, the worker, the commands and the tests call it."""
+"""The only wiring: settings to an open store, for the app, the worker, commands and tests."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The numbers that the product promises, measured: `make bench`."""
