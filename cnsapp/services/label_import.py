@@ -1,0 +1,244 @@
+"""Labels in bulk: from folders, from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session, aliased
+
+from cnsapp.domain.labels import clean_annotator
+from cnsapp.domain.names import clean_name, name_key
+from cnsapp.errors import InvalidInputError
+from db.models import Image, LabelClass, LabelEvent
+from db.queries import chunks, insert_new, refresh_current
+from db.session import Store
+
+CHUNK = 500  # rows a transaction: short enough that somebody who labels does not notice
+PAUSE = 0.002  # seconds between transactions: SQLite's lock has no queue, so leave a gap to get in
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What came of a file of labels."""
+
+    rows: int
+    labelled: int
+    unchanged: int  # had this label from a file already
+    blank: int  # rows without a label
+    unknown_files: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON."""
+        return asdict(self)
+
+
+def import_labels(
+    store: Store,
+    *,
+    project_id: int,
+    rows: Sequence[tuple[int, int]],
+    annotator: str,
+    source: str = "import",
+) -> int:
+    """Label many images, given as (image id, class id); return how many new labels were stored.
+
+    A label that this annotator gave this image from this source before, and that was not undone, is
+    left alone: importing a folder twice neither doubles labels nor overrides later corrections.
+
+    Raises
+    ------
+    InvalidInputError
+        A class or an image is not of this project. Rows before its chunk are stored.
+    """
+    who = clean_annotator(annotator)
+    client = f"{source}-{uuid.uuid4().hex}"
+    stored = 0
+    for start, part in enumerate(chunks(rows, CHUNK)):
+        if start:
+            time.sleep(PAUSE)
+        with store.writing() as session:
+            _check(session, project_id, part)
+            wanted = _new_only(session, part, who, source)
+            new = [
+                {
+                    "project_id": project_id,
+                    "image_id": image_id,
+                    "class_id": class_id,
+                    "annotator": who,
+                    "kind": "label",
+                    "source": source,
+                    "client": client,
+                    "seq": start * CHUNK + index + 1,
+                    "action": client,
+                    "target_id": None,
+                }
+                for index, (image_id, class_id) in enumerate(wanted)
+            ]
+            stored += insert_new(session, LabelEvent, new, ["client", "seq"])
+            refresh_current(session, project_id, [image_id for image_id, _ in wanted])
+    return stored
+
+
+def label_from_csv(store: Store, *, project_id: int, csv: Path, annotator: str) -> LabelReport:
+    """Label images from a CSV file with the columns `file` or `sha256`, and `label`.
+
+    Raises
+    ------
+    InvalidInputError
+        The file cannot be read, lacks a column, contradicts itself, or names a class that the
+        project does not have. Nothing is labelled then.
+    """
+    who = clean_annotator(annotator)
+    column, lines = _read_csv(csv)
+    with store.reading() as session:
+        classes = _class_ids(session, project_id, [label for _, label in lines if label])
+        found = _find_images(session, project_id, column, [name for name, _ in lines])
+    wanted: dict[int, int] = {}
+    unknown: dict[str, None] = {}
+    for name, label in lines:
+        if name not in found:
+            unknown[name] = None
+        elif label:
+            class_id = classes[name_key(label)]
+            if wanted.setdefault(found[name], class_id) != class_id:
+                raise InvalidInputError(
+                    f"“{name}” has two different labels in {csv.name}.",
+                    "One of them must be wrong.",
+                    "Keep one of the two lines, then try again. Nothing was labelled.",
+                )
+    rows = sorted(wanted.items())
+    labelled = import_labels(store, project_id=project_id, rows=rows, annotator=who)
+    return LabelReport(
+        rows=len(lines),
+        labelled=labelled,
+        unchanged=len(rows) - labelled,
+        blank=sum(1 for _, label in lines if not label),
+        unknown_files=tuple(unknown),
+    )
+
+
+def _check(session: Session, project_id: int, rows: Sequence[tuple[int, int]]) -> None:
+    class_ids, image_ids = {row[1] for row in rows}, {row[0] for row in rows}
+    classes = select(LabelClass.id).where(LabelClass.project_id == project_id)
+    images = select(Image.id).where(Image.id.in_(image_ids), Image.project_id == project_id)
+    strangers = class_ids - set(session.scalars(classes)) or image_ids - set(
+        session.scalars(images)
+    )
+    if strangers:
+        raise InvalidInputError(
+            f"Number {min(strangers)} is no class or image of project {project_id}.",
+            "A label can only join an image and a class of one project.",
+            "Check that the project was not changed meanwhile, then try again.",
+        )
+
+
+def _new_only(
+    session: Session, rows: Sequence[tuple[int, int]], annotator: str, source: str
+) -> list[tuple[int, int]]:
+    undo = aliased(LabelEvent)
+    voided = exists().where(undo.target_id == LabelEvent.id, undo.kind == "undo")
+    there = set(
+        session.execute(
+            select(LabelEvent.image_id, LabelEvent.class_id).where(
+                LabelEvent.image_id.in_({row[0] for row in rows}),
+                LabelEvent.kind == "label",
+                LabelEvent.source == source,
+                LabelEvent.annotator == annotator,
+                ~voided,
+            )
+        ).tuples()
+    )
+    return [row for row in dict.fromkeys(rows) if row not in there]
+
+
+def _read_csv(path: Path) -> tuple[str, list[tuple[str, str]]]:
+    """Return the name column ("file" or "sha256") and its pairs of name and label."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InvalidInputError(
+            f"{path} cannot be read: {reason}.",
+            "",
+            "Save the table as “CSV UTF-8”, then try again.",
+        ) from error
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    try:
+        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise InvalidInputError(
+            f"{path.name} is not a proper CSV table: {error}.", "", "Save it as CSV again."
+        ) from error
+    head = [clean_name(cell).casefold() for cell in table[0]] if table else []
+    column = next((name for name in ("sha256", "file") if name in head), None)
+    if column is None or "label" not in head:
+        raise InvalidInputError(
+            f"{path.name} has the columns {', '.join(head) or 'none'}.",
+            "A column “file” or “sha256” says which image, a column “label” says what it is.",
+            "Name the columns in the first line, then try again.",
+        )
+    name_at, label_at = head.index(column), head.index("label")
+    lines = []
+    for row in table[1:]:
+        cells = [*row, *[""] * (len(head) - len(row))]
+        if any(cell.strip() for cell in cells):
+            lines.append((cells[name_at].strip(), clean_name(cells[label_at])))
+    return column, lines
+
+
+def _class_ids(session: Session, project_id: int, labels: Iterable[str]) -> dict[str, int]:
+    rows = session.execute(
+        select(LabelClass.name_key, LabelClass.id).where(LabelClass.project_id == project_id)
+    ).tuples()
+    known = dict(rows.all())
+    unknown = sorted({label for label in labels if name_key(label) not in known})
+    if unknown:
+        shown = ", ".join(f"“{name}”" for name in unknown[:10])
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        raise InvalidInputError(
+            f"The project has no class {shown}{more}.",
+            "A typing error would become a class of its own, so nothing was labelled.",
+            "Add the class to the project first, or correct the file.",
+        )
+    return known
+
+
+def _find_images(
+    session: Session, project_id: int, column: str, names: Sequence[str]
+) -> dict[str, int]:
+    """Return the image id of each name that means exactly one image."""
+    field = Image.sha256 if column == "sha256" else Image.file_name
+    stored_as = {name: _as_stored(name, column) for name in names}
+    ids: dict[str, set[int]] = {}
+    for part in chunks(sorted(set(stored_as.values()))):
+        for name, image_id in session.execute(
+            select(field, Image.id).where(Image.project_id == project_id, field.in_(part))
+        ):
+            ids.setdefault(name, set()).add(image_id)
+    missing = {stored for stored in stored_as.values() if stored not in ids}
+    if missing and column == "file":
+        for file_name, image_id in session.execute(
+            select(Image.file_name, Image.id).where(Image.project_id == project_id)
+        ):
+            if (base := PurePosixPath(file_name).name) in missing:
+                ids.setdefault(base, set()).add(image_id)
+    return {
+        name: next(iter(ids[stored]))
+        for name, stored in stored_as.items()
+        if len(ids.get(stored, ())) == 1
+    }
+
+
+def _as_stored(name: str, column: str) -> str:
+    if column == "sha256":
+        return name.lower()
+    return name.replace("\\", "/").removeprefix("./")

@@ -1,0 +1,403 @@
+"""Labelling: store what people say of images, take it back, and tell who said what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, aliased
+
+from cnsapp.domain.labels import MAX_EVENTS, LabelAct, clean_annotator, read_act
+from cnsapp.errors import InvalidInputError, NotFoundError
+from cnsapp.services.label_import import LabelReport, import_labels, label_from_csv
+from db.models import Image, LabelClass, LabelEvent, Project
+from db.queries import chunks, insert_new, read_tally, refresh_current
+from db.session import Store
+
+__all__ = [
+    "Answer",
+    "HistoryItem",
+    "LabelReport",
+    "Receipt",
+    "UndoStep",
+    "clean_annotator",
+    "high_water",
+    "import_labels",
+    "label_from_csv",
+    "label_history",
+    "record_events",
+    "undo_stack",
+]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An act that was not stored, and why. It will never be: sending it again does not help."""
+
+    client: str
+    seq: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageLabel:
+    """What an image is called now. `rev` is the event that decides it, 0 for none."""
+
+    id: int
+    class_id: int | None
+    state: str
+    rev: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The database's word on a message of events: what it holds now.
+
+    `as_of` is the newest event that `images` and `counts` know of: of two answers the one with the
+    larger number is the later one, whatever order they arrive in.
+    """
+
+    acked: tuple[tuple[str, int], ...]
+    rejected: tuple[Answer, ...]
+    images: tuple[ImageLabel, ...]
+    counts: dict[str, Any]
+    as_of: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the receipt as JSON."""
+        return {
+            "acked": [{"client": client, "seq": seq} for client, seq in self.acked],
+            "rejected": [asdict(answer) for answer in self.rejected],
+            "images": [asdict(image) for image in self.images],
+            "counts": self.counts,
+            "as_of": self.as_of,
+        }
+
+
+@dataclass(frozen=True)
+class UndoStep:
+    """One action that can be taken back: its events as (client, seq, image id)."""
+
+    action: str
+    kind: str
+    class_id: int | None
+    last_event: int
+    events: tuple[tuple[str, int, int], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the step as JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class HistoryItem:
+    """One event of an image: who, when, what, from what, and whether it still counts."""
+
+    event_id: int
+    at: datetime
+    annotator: str
+    kind: str
+    class_id: int | None
+    class_name: str | None
+    source: str
+    undone: bool
+    current: bool
+
+
+def record_events(
+    store: Store, *, project_id: int, annotator: str, events: Sequence[Mapping[str, Any]]
+) -> Receipt:
+    """Store the events that are not stored yet, in one transaction, and say what is stored now.
+
+    Sending the same events again changes nothing and gets the same answer.
+
+    Raises
+    ------
+    InvalidInputError
+        Nobody is named as annotator, or there are more events than one message may carry.
+    NotFoundError
+        There is no such project.
+    """
+    who = clean_annotator(annotator)
+    if len(events) > MAX_EVENTS:
+        raise InvalidInputError(
+            f"{len(events)} labels came in one message; {MAX_EVENTS} is the most.",
+            "A larger one would make other people wait.",
+            "Send them in several messages.",
+        )
+    acts, rejected = _read(events)
+    with store.writing() as session:
+        if session.get(Project, project_id) is None:
+            raise NotFoundError(f"There is no project number {project_id}.")
+        images = _known_images(session, project_id, {act.image_id for act in acts})
+        classes = _classes(session, project_id)
+        good = [act for act in acts if _accept(act, images, classes, rejected)]
+        rows = [_row(act, project_id, who) for act in good if act.kind != "undo"]
+        new = insert_new(session, LabelEvent, rows, ["client", "seq"])
+        undos = _undo_rows(
+            session, [act for act in good if act.kind == "undo"], project_id, who, rejected
+        )
+        new += insert_new(session, LabelEvent, undos, ["client", "seq"])
+        if new:
+            refresh_current(session, project_id, images)
+        acked = _stored(session, good, project_id, rejected)
+        return Receipt(
+            acked=acked,
+            rejected=tuple(rejected.values()),
+            images=_labels(session, images),
+            counts=_counts(session, project_id),
+            as_of=_high_water(session),
+        )
+
+
+def undo_stack(
+    store: Store, *, project_id: int, annotator: str, limit: int = 50, before: int | None = None
+) -> list[UndoStep]:
+    """Return the latest actions of this person that still count, the newest first.
+
+    Imports are not among them: a key press must not take back ten thousand labels from a file.
+    `before` continues a list after the step whose `last_event` it names.
+    """
+    who = clean_annotator(annotator)
+    found: dict[str, list[LabelEvent]] = {}
+    with store.reading() as session:
+        last = before
+        while len(found) <= limit:
+            part = session.scalars(_undoable(project_id, who, last)).all()
+            for event in part:
+                found.setdefault(event.action, []).append(event)
+            if len(part) < _UNDO_PART:
+                break
+            last = part[-1].id
+        else:
+            while len(found) > limit:
+                found.popitem()  # the oldest may not be whole yet
+        return [_step(action, events) for action, events in list(found.items())[:limit]]
+
+
+def label_history(store: Store, *, image_id: int) -> list[HistoryItem]:
+    """Return what was ever said of an image, the newest first; an undone event says so."""
+    with store.reading() as session:
+        current = session.scalar(select(Image.current_event_id).where(Image.id == image_id))
+        rows = session.execute(
+            select(LabelEvent, LabelClass.name, _voided())
+            .outerjoin(LabelClass, LabelClass.id == LabelEvent.class_id)
+            .where(LabelEvent.image_id == image_id)
+            .order_by(LabelEvent.id.desc())
+        ).all()
+        return [_history_item(event, name, undone, current) for event, name, undone in rows]
+
+
+def high_water(store: Store) -> int:
+    """Return the number of the newest event; read it *before* the images it is to date."""
+    with store.reading() as session:
+        return _high_water(session)
+
+
+_UNDO_PART = 1000
+
+
+def _read(events: Sequence[Any]) -> tuple[list[LabelAct], dict[tuple[str, int], Answer]]:
+    acts: dict[tuple[str, int], LabelAct] = {}
+    rejected: dict[tuple[str, int], Answer] = {}
+    for raw in events:
+        try:
+            act = read_act(raw)
+        except ValueError as error:
+            key = _named(raw)
+            rejected[key] = Answer(*key, str(error))
+        else:
+            acts.setdefault(act.key, act)
+    return list(acts.values()), rejected
+
+
+def _named(raw: Any) -> tuple[str, int]:
+    """Return whatever the sender called a malformed event, so that it can forget it."""
+    client = raw.get("client") if isinstance(raw, Mapping) else None
+    seq = raw.get("seq") if isinstance(raw, Mapping) else None
+    return (
+        client[:64] if isinstance(client, str) else "",
+        seq if isinstance(seq, int) and not isinstance(seq, bool) else 0,
+    )
+
+
+def _known_images(session: Session, project_id: int, ids: set[int]) -> set[int]:
+    known: set[int] = set()
+    for part in chunks(sorted(ids)):
+        known.update(
+            session.scalars(
+                select(Image.id).where(Image.id.in_(part), Image.project_id == project_id)
+            )
+        )
+    return known
+
+
+def _classes(session: Session, project_id: int) -> set[int]:
+    return set(session.scalars(select(LabelClass.id).where(LabelClass.project_id == project_id)))
+
+
+def _accept(
+    act: LabelAct, images: set[int], classes: set[int], rejected: dict[tuple[str, int], Answer]
+) -> bool:
+    if act.image_id not in images:
+        reason = "The image is not in this project (any more)."
+    elif act.kind == "label" and act.class_id not in classes:
+        reason = "The class is not in this project (any more)."
+    else:
+        return True
+    rejected[act.key] = Answer(*act.key, reason)
+    return False
+
+
+def _row(
+    act: LabelAct, project_id: int, annotator: str, target_id: int | None = None
+) -> dict[str, Any]:
+    return {
+        "project_id": project_id,
+        "image_id": act.image_id,
+        "class_id": act.class_id,
+        "annotator": annotator,
+        "kind": act.kind,
+        "source": act.source,
+        "client": act.client,
+        "seq": act.seq,
+        "action": act.action,
+        "target_id": target_id,
+    }
+
+
+def _undo_rows(
+    session: Session,
+    undos: Sequence[LabelAct],
+    project_id: int,
+    annotator: str,
+    rejected: dict[tuple[str, int], Answer],
+) -> list[dict[str, Any]]:
+    targets = _events(session, [act.target for act in undos if act.target])
+    rows = []
+    for act in undos:
+        target = targets.get(act.target) if act.target else None
+        if target is None or target.kind == "undo" or target.project_id != project_id:
+            reason = "What was to be undone is not stored."
+        elif target.image_id != act.image_id:
+            reason = "What was to be undone is a label of another image."
+        elif target.annotator != annotator:
+            reason = f"Only {target.annotator} can undo this label; give it another one instead."
+        else:
+            rows.append(_row(act, project_id, annotator, target.id))
+            continue
+        rejected[act.key] = Answer(*act.key, reason)
+    return rows
+
+
+def _events(session: Session, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], LabelEvent]:
+    by_client: dict[str, list[int]] = {}
+    for client, seq in keys:
+        by_client.setdefault(client, []).append(seq)
+    found = {}
+    for client, seqs in by_client.items():
+        for part in chunks(seqs):
+            for event in session.scalars(
+                select(LabelEvent).where(LabelEvent.client == client, LabelEvent.seq.in_(part))
+            ):
+                found[(event.client, event.seq)] = event
+    return found
+
+
+def _stored(
+    session: Session,
+    acts: Sequence[LabelAct],
+    project_id: int,
+    rejected: dict[tuple[str, int], Answer],
+) -> tuple[tuple[str, int], ...]:
+    """Return the keys of the acts that the database holds, as they were meant."""
+    acts = [act for act in acts if act.key not in rejected]
+    stored = _events(session, [act.key for act in acts])
+    acked = []
+    for act in acts:
+        event = stored[act.key]
+        meant = (project_id, act.image_id, act.kind, act.class_id)
+        if (event.project_id, event.image_id, event.kind, event.class_id) == meant:
+            acked.append(act.key)
+        else:
+            rejected[act.key] = Answer(*act.key, "Another label is stored under the same number.")
+    return tuple(acked)
+
+
+def _labels(session: Session, image_ids: Iterable[int]) -> tuple[ImageLabel, ...]:
+    columns = (Image.id, Image.current_class_id, Image.current_state, Image.current_event_id)
+    found = []
+    for part in chunks(sorted(image_ids)):
+        for image_id, class_id, state, event_id in session.execute(
+            select(*columns).where(Image.id.in_(part))
+        ):
+            found.append(ImageLabel(image_id, class_id, state, event_id or 0))
+    return tuple(found)
+
+
+def _counts(session: Session, project_id: int) -> dict[str, Any]:
+    tally = read_tally(session, project_id)
+    return {
+        "images": tally.get("images", 0),
+        "labelled": tally.get("state:label", 0),
+        "skipped": tally.get("state:skip", 0),
+        "unsure": tally.get("state:unsure", 0),
+        "per_class": {
+            key.removeprefix("class:"): n for key, n in tally.items() if key.startswith("class:")
+        },
+    }
+
+
+def _high_water(session: Session) -> int:
+    return session.scalar(select(func.max(LabelEvent.id))) or 0
+
+
+def _voided() -> Any:
+    undo = aliased(LabelEvent)
+    return exists().where(undo.target_id == LabelEvent.id, undo.kind == "undo")
+
+
+def _undoable(project_id: int, annotator: str, before: int | None) -> Any:
+    statement = (
+        select(LabelEvent)
+        .where(
+            LabelEvent.project_id == project_id,
+            LabelEvent.annotator == annotator,
+            LabelEvent.kind != "undo",
+            LabelEvent.source != "import",
+            ~_voided(),
+        )
+        .order_by(LabelEvent.id.desc())
+        .limit(_UNDO_PART)
+    )
+    return statement if before is None else statement.where(LabelEvent.id < before)
+
+
+def _step(action: str, events: Sequence[LabelEvent]) -> UndoStep:
+    newest = events[0]
+    return UndoStep(
+        action=action,
+        kind=newest.kind,
+        class_id=newest.class_id,
+        last_event=newest.id,
+        events=tuple((event.client, event.seq, event.image_id) for event in events),
+    )
+
+
+def _history_item(
+    event: LabelEvent, name: str | None, undone: bool, current: int | None
+) -> HistoryItem:
+    return HistoryItem(
+        event_id=event.id,
+        at=event.created_at,
+        annotator=event.annotator,
+        kind=event.kind,
+        class_id=event.class_id,
+        class_name=name,
+        source=event.source,
+        undone=bool(undone),
+        current=event.id == current,
+    )
