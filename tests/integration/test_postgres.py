@@ -1,0 +1,119 @@
+"""The same store on PostgreSQL: what a lab moves to when it outgrows one PC."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from cnsapp.bootstrap import App, open_app
+from cnsapp.services import projects
+from cnsapp.settings import Settings
+from db.models import Image
+from db.queries import insert_new, read_tally
+from tests.browser.conftest import free_port
+
+
+def server_folder() -> Path | None:
+    """Return the folder of the newest PostgreSQL server installed here."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    named = shutil.which("initdb")
+    return Path(named).parent if named else None
+
+
+def as_other_user(command: list[str]) -> list[str]:
+    """PostgreSQL refuses to run as root, so a root test run lends it another user."""
+    if os.geteuid() != 0:
+        return command
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """Start a server of our own on a free port; skip where PostgreSQL is not installed."""
+    programs = server_folder()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed here (Debian: apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="cns-pg-"))
+    folder.chmod(0o755)
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    port, data = free_port(), str(folder / "data")
+    initdb = [str(programs / "initdb"), "-D", data, "-U", "lab", "-A", "trust", "-N"]
+    subprocess.run(as_other_user(initdb), check=True, capture_output=True, cwd=folder)
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    control = [str(programs / "pg_ctl"), "-D", data, "-w", "-o", options, "-l", str(folder / "log")]
+    subprocess.run(as_other_user([*control, "start"]), check=True, capture_output=True, cwd=folder)
+    yield f"postgresql+psycopg://lab@127.0.0.1:{port}/postgres"
+    stop = [*control, "-m", "immediate", "stop"]
+    subprocess.run(as_other_user(stop), check=True, capture_output=True, cwd=folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def lab(postgres: str, tmp_path: Path) -> Iterator[App]:
+    """Return an installation whose database is on the server."""
+    app = open_app(Settings(home=tmp_path / "home", database_url=postgres, start_worker=False))
+    yield app
+    with app.store.engine.connect() as connection, connection.begin():
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    app.store.engine.dispose()
+
+
+def image_rows(project_id: int, n: int) -> list[dict[str, object]]:
+    return [
+        {
+            "project_id": project_id,
+            "sha256": f"{i:064x}",
+            "file_name": f"{i}.jpg",
+            "width": 8,
+            "height": 8,
+            "stored_path": f"images/{i}.jpg",
+            "n_bytes": 1,
+        }
+        for i in range(n)
+    ]
+
+
+def test_labels_are_counted_once_and_derived_by_the_same_rule(lab: App) -> None:
+    from cnsapp.services import labels
+
+    made = projects.create_project(lab.store, name="Organs", scheme="organ-systems")
+    first, second, *_ = projects.list_classes(lab.store, project_id=made.id)
+    with lab.store.writing() as session:
+        assert insert_new(session, Image, image_rows(made.id, 6), ["project_id", "sha256"]) == 6
+        assert insert_new(session, Image, image_rows(made.id, 8), ["project_id", "sha256"]) == 2
+        ids = list(session.execute(text("SELECT id FROM image ORDER BY id")).scalars())
+    base = {"client": "client-one", "source": "human", "action": "client-one:1"}
+    acts = [(1, ids[0], first.id), (2, ids[0], second.id), (3, ids[1], first.id)]
+    events: list[dict[str, Any]] = [
+        {**base, "seq": seq, "image_id": image, "kind": "label", "class_id": said}
+        for seq, image, said in acts
+    ]
+    for _again in range(2):
+        labels.record_events(lab.store, project_id=made.id, annotator="Ada", events=events)
+    target = {"client": "client-one", "seq": 2}
+    undo = {**base, "seq": 4, "image_id": ids[0], "kind": "undo", "target": target}
+    labels.record_events(lab.store, project_id=made.id, annotator="Ada", events=[undo])
+    with lab.store.reading() as session:
+        current = session.execute(text("SELECT image_id, class_id FROM current_label ORDER BY 1"))
+        assert [tuple(row) for row in current] == [(ids[0], first.id), (ids[1], first.id)]
+        counts = {key: n for key, n in read_tally(session, made.id).items() if n}
+    assert counts == {"state:label": 2, f"class:{first.id}": 2}
+
+
+def test_opening_it_again_changes_nothing(lab: App) -> None:
+    projects.create_project(lab.store, name="Organs", scheme="organ-systems")
+    again = open_app(lab.settings)
+    assert [p.name for p in projects.list_projects(again.store)] == ["Organs"]
+    again.store.engine.dispose()
