@@ -1,0 +1,106 @@
+"""Every colour model to sRGB, transparency to white, any orientation to upright."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+Pixels = NDArray[np.uint8]
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower():
+        return None  # what we show anyway
+    return ImageCms.buildTransform(source, _srgb(), mode, "RGB")
+
+
+@lru_cache(maxsize=1)
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+@lru_cache(maxsize=1)
+def _from_lab() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), _srgb(), "LAB", "RGB")
+
+
+def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Return an 8-bit image as sRGB, with its colour profile applied and laid over white.
+
+    Parameters
+    ----------
+    image
+        Any 8-bit or 1-bit Pillow mode.
+    notes
+        What was done to the picture is added here, in words.
+    """
+    profile = image.info.get("icc_profile")
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode[:-1] + "A")
+    alpha = None
+    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("RGB")
+    elif image.mode == "LAB":
+        notes.append("Lab colours converted to sRGB.")
+        return _apply(image, _from_lab())
+    elif image.mode in ("1", "P", "YCbCr", "HSV", "RGBX"):
+        image = image.convert("RGB")
+    image = _managed(image, profile, notes)
+    return image if alpha is None else _over_white(image, alpha, notes)
+
+
+def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    done = ImageCms.applyTransform(image, transform)
+    assert done is not None  # only an in-place transform returns nothing
+    return done
+
+
+def _managed(image: Image.Image, profile: Any, notes: list[str]) -> Image.Image:
+    if isinstance(profile, bytes) and profile and image.mode in ("RGB", "L", "CMYK"):
+        try:
+            transform = _transform(profile, image.mode)
+            if transform is not None:
+                image = _apply(image, transform)
+                notes.append("Colours converted to sRGB by the file's colour profile.")
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            notes.append("The file's colour profile does not fit the image and was ignored.")
+    if image.mode == "CMYK":
+        notes.append("CMYK without a usable colour profile: converted by the plain formula.")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _over_white(image: Image.Image, alpha: Image.Image, notes: list[str]) -> Image.Image:
+    low, high = (int(end) for end in alpha.getextrema())  # type: ignore[arg-type]
+    if low == 255:
+        return image
+    notes.append("Transparency laid over white." if high else "The image is wholly transparent.")
+    white = Image.new("RGB", image.size, (255, 255, 255))
+    white.paste(image, mask=alpha)
+    return white
+
+
+def lay_over_white(pixels: Pixels, alpha: NDArray[np.float32]) -> Pixels:
+    """Return (H, W, 3) pixels laid over white by an (H, W) opacity from 0 to 1."""
+    opacity = alpha[..., None]
+    mixed = pixels * opacity + 255.0 * (1 - opacity)
+    return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return the array as the EXIF/TIFF orientation tag (1 to 8) says that it should be seen."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

@@ -1,0 +1,123 @@
+"""What the decoders hand over, and how their complaints read to a user."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnsapp.errors import UnreadableImageError
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known about a file; `width` and `height` are of the upright picture.
+
+    Parameters
+    ----------
+    format
+        JPEG, PNG, TIFF, WEBP, BMP, GIF, JPEG2000 or AVIF.
+    mode
+        Colour model as found, such as RGB, CMYK, LAB, gray, palette.
+    bits
+        Bits a sample in the file.
+    pages
+        Number of pages, frames or channels stored as pages; the first is shown.
+    notes
+        What was done to show the picture, in sentences.
+    """
+
+    format: str
+    mode: str
+    bits: int
+    pages: int
+    width: int
+    height: int
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts as they are stored with an image."""
+        return asdict(self)
+
+
+@dataclass
+class Decoded:
+    """Samples as the file has them, upright: 8-bit ones are finished RGB, others need a window."""
+
+    samples: NDArray[Any]  # (H, W) or (H, W, 3); uint8 only as finished (H, W, 3)
+    format: str
+    mode: str
+    bits: int
+    pages: int
+    notes: list[str]
+    alpha: NDArray[np.float32] | None = None  # (H, W), 0 to 1, only beside unfinished samples
+    profile: bytes | None = None  # colour profile of unfinished RGB samples
+
+    @property
+    def finished(self) -> bool:
+        """Whether the samples are the picture itself."""
+        return self.samples.dtype == np.uint8
+
+
+_lock = threading.Lock()
+_guards: list[Any] = []
+_inside = 0
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the decoders' warnings from the user, in any number of threads at once.
+
+    `warnings.catch_warnings` alone would leave wrong filters behind when threads overlap, so the
+    first thread in sets the filter and the last one out takes it back.
+    """
+    global _inside
+    with _lock:
+        if _inside == 0:
+            guard = warnings.catch_warnings()
+            guard.__enter__()
+            _guards.append(guard)
+            warnings.filterwarnings("ignore", module=r"(PIL|tifffile|imagecodecs)(\.|$)")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _guards.pop().__exit__(None, None, None)
+
+
+def refusal(error: BaseException) -> UnreadableImageError:
+    """Return a decoder's complaint as a reason that a biologist understands."""
+    if isinstance(error, UnreadableImageError):
+        return error
+    text = str(error)
+    low = text.lower()
+    if isinstance(error, MemoryError):
+        return UnreadableImageError(
+            "The image is too large for this computer's memory.", "", "Cut it into tiles."
+        )
+    if any(word in low for word in ("truncat", "end of file", "eof", "not enough", "incomplete")):
+        return UnreadableImageError(
+            "The file is cut off: only part of the picture is there.",
+            "",
+            "Copy it again from where it came from.",
+        )
+    detail = f" ({text.splitlines()[0][:120]})" if text else ""
+    return UnreadableImageError(
+        f"The file is damaged or of a kind that cannot be decoded{detail}.",
+        "",
+        "Copy it again from where it came from, or save it as PNG or plain TIFF.",
+    )
+
+
+def pages_note(pages: int, what: str = "pages") -> list[str]:
+    """Return the note that only the first of several pages is shown; none for a single one."""
+    return [f"The file holds {pages} {what}; the first is shown."] if pages > 1 else []

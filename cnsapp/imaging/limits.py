@@ -1,0 +1,57 @@
+"""How large an image may be, checked from its header before anything is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnsapp.errors import UnreadableImageError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on one file; raise them in the settings for honest large scans.
+
+    Parameters
+    ----------
+    max_pixels
+        Width times height, in pixels.
+    max_file_bytes
+        Size of the file.
+    max_aspect_ratio
+        Long side over short side.
+    """
+
+    max_pixels: int = 200_000_000
+    max_file_bytes: int = 4_000_000_000
+    max_aspect_ratio: float = 200.0
+
+    def check_bytes(self, n_bytes: int) -> None:
+        """Raise UnreadableImageError when a file of this size is too large, or empty."""
+        if n_bytes == 0:
+            raise UnreadableImageError("The file is empty (0 bytes).")
+        if n_bytes > self.max_file_bytes:
+            raise UnreadableImageError(
+                f"The file has {n_bytes / 1e6:,.0f} MB; {self.max_file_bytes / 1e6:,.0f} MB is the "
+                "limit.",
+                "",
+                "Raise CNS_MAX_FILE_BYTES if it is an honest large image.",
+            )
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise UnreadableImageError when an image of this size may not be decoded."""
+        if width < 1 or height < 1:
+            raise UnreadableImageError(f"The image declares a size of {width} × {height} pixels.")
+        if width * height > self.max_pixels:
+            raise UnreadableImageError(
+                f"The image declares {width:,} × {height:,} pixels, more than the limit of "
+                f"{self.max_pixels:,} pixels.",
+                "It was not decoded: damaged or hostile files fill the memory that way.",
+                "Raise CNS_MAX_PIXELS if it is an honest large image, or cut it into tiles.",
+            )
+        if max(width, height) > self.max_aspect_ratio * min(width, height):
+            raise UnreadableImageError(
+                f"The image is a strip of {width:,} × {height:,} pixels: its sides differ more "
+                f"than {self.max_aspect_ratio:g} times.",
+                "",
+                "Raise CNS_MAX_ASPECT_RATIO if it is meant to be so.",
+            )
