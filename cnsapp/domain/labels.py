@@ -14,6 +14,7 @@ KINDS = ("label", "skip", "unsure", "clear", "undo")
 SOURCES = ("human", "bulk", "review", "suggestion", "import")
 MAX_EVENTS = 2000  # in one message: a transaction of a fraction of a second
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{8,64}")
+_SHA = re.compile(r"[0-9a-f]{0,64}")
 _ACTION = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _LARGEST = (
     2**53
@@ -24,7 +25,9 @@ _LARGEST = (
 class LabelAct:
     """One act on one image. `client` and `seq` name it: however often sent, it is stored once.
 
-    Acts of one key press share `action`. An undo names the act it takes back in `target`.
+    Acts of one key press share `action`. An undo names the act it takes back in `target`. `sha` is
+    the beginning of the picture's SHA-256: an act that waited while the database was replaced must
+    not fall on another picture that has got the same number.
     """
 
     client: str
@@ -35,6 +38,7 @@ class LabelAct:
     source: str
     action: str
     target: tuple[str, int] | None = None
+    sha: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -63,6 +67,7 @@ def read_act(raw: object) -> LabelAct:
         source=_one_of(raw, "source", SOURCES),
         action=_matching(raw, "action", _ACTION),
         target=_target(raw) if kind == "undo" else None,
+        sha=_matching(raw, "sha", _SHA) if "sha" in raw else "",
     )
 
 

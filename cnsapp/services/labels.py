@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import exists, func, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, aliased
 
 from cnsapp.domain.labels import MAX_EVENTS, LabelAct, clean_annotator, read_act
-from cnsapp.errors import InvalidInputError, NotFoundError
+from cnsapp.errors import InvalidInputError, NotFoundError, StoreError
 from cnsapp.services.label_import import LabelReport, import_labels, label_from_csv
 from db.models import Image, LabelClass, LabelEvent, Project
 from db.queries import chunks, insert_new, read_tally, refresh_current
@@ -47,6 +49,8 @@ class ImageLabel:
     """What an image is called now. `rev` is the event that decides it, 0 for none."""
 
     id: int
+    sha: str  # the beginning of it, as in picture addresses
+    name: str
     class_id: int | None
     state: str
     rev: int
@@ -120,6 +124,8 @@ def record_events(
         Nobody is named as annotator, or there are more events than one message may carry.
     NotFoundError
         There is no such project.
+    StoreError
+        The database did not take them in time. They may be sent again.
     """
     who = clean_annotator(annotator)
     if len(events) > MAX_EVENTS:
@@ -129,7 +135,7 @@ def record_events(
             "Send them in several messages.",
         )
     acts, rejected = _read(events)
-    with store.writing() as session:
+    with _in_time(), store.writing() as session:
         if session.get(Project, project_id) is None:
             raise NotFoundError(f"There is no project number {project_id}.")
         images = _known_images(session, project_id, {act.image_id for act in acts})
@@ -200,6 +206,18 @@ def high_water(store: Store) -> int:
 _UNDO_PART = 1000
 
 
+@contextmanager
+def _in_time() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise StoreError(
+            "The database is busy or out of reach.",
+            "The labels wait in the browser.",
+            "They are sent again by themselves.",
+        ) from error
+
+
 def _read(events: Sequence[Any]) -> tuple[list[LabelAct], dict[tuple[str, int], Answer]]:
     acts: dict[tuple[str, int], LabelAct] = {}
     rejected: dict[tuple[str, int], Answer] = {}
@@ -224,14 +242,14 @@ def _named(raw: Any) -> tuple[str, int]:
     )
 
 
-def _known_images(session: Session, project_id: int, ids: set[int]) -> set[int]:
-    known: set[int] = set()
+def _known_images(session: Session, project_id: int, ids: set[int]) -> dict[int, str]:
+    """Return the SHA-256 of those images that are in the project."""
+    known: dict[int, str] = {}
     for part in chunks(sorted(ids)):
-        known.update(
-            session.scalars(
-                select(Image.id).where(Image.id.in_(part), Image.project_id == project_id)
-            )
+        rows = select(Image.id, Image.sha256).where(
+            Image.id.in_(part), Image.project_id == project_id
         )
+        known.update(session.execute(rows).tuples().all())
     return known
 
 
@@ -240,10 +258,15 @@ def _classes(session: Session, project_id: int) -> set[int]:
 
 
 def _accept(
-    act: LabelAct, images: set[int], classes: set[int], rejected: dict[tuple[str, int], Answer]
+    act: LabelAct,
+    images: Mapping[int, str],
+    classes: set[int],
+    rejected: dict[tuple[str, int], Answer],
 ) -> bool:
     if act.image_id not in images:
         reason = "The image is not in this project (any more)."
+    elif not images[act.image_id].startswith(act.sha):
+        reason = "Another image has got the number of the one that was labelled."
     elif act.kind == "label" and act.class_id not in classes:
         reason = "The class is not in this project (any more)."
     else:
@@ -328,13 +351,17 @@ def _stored(
 
 
 def _labels(session: Session, image_ids: Iterable[int]) -> tuple[ImageLabel, ...]:
-    columns = (Image.id, Image.current_class_id, Image.current_state, Image.current_event_id)
     found = []
     for part in chunks(sorted(image_ids)):
-        for image_id, class_id, state, event_id in session.execute(
-            select(*columns).where(Image.id.in_(part))
-        ):
-            found.append(ImageLabel(image_id, class_id, state, event_id or 0))
+        rows = select(
+            Image.id,
+            func.substr(Image.sha256, 1, 8),
+            Image.file_name,
+            Image.current_class_id,
+            Image.current_state,
+            func.coalesce(Image.current_event_id, 0),
+        ).where(Image.id.in_(part))
+        found += [ImageLabel(*row) for row in session.execute(rows).tuples()]
     return tuple(found)
 
 
