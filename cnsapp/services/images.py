@@ -1,0 +1,292 @@
+"""Looking at a project's images: pages by key, filters, one image, counts, groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Select, exists, func, select
+from sqlalchemy.orm import Session
+
+from cnsapp.errors import InvalidInputError, NotFoundError
+from cnsapp.imaging.reader import ReadingRule
+from db.models import Image, LabelEvent, Project
+from db.queries import chunks, read_tally
+from db.session import Store
+
+STATES = {"all": None, "unlabelled": "none", "label": "label", "skip": "skip", "unsure": "unsure"}
+MAX_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class ImageFilter:
+    """Which images to look at; the parts are joined by "and".
+
+    Parameters
+    ----------
+    state
+        all, unlabelled, label, skip or unsure.
+    class_id
+        Only images with this current label.
+    group
+        Only images of this group.
+    text
+        Only images with this in their file name, in any case.
+    annotator
+        Only images whose current label is by this person.
+    status
+        ok, excluded or missing.
+    """
+
+    state: str = "all"
+    class_id: int | None = None
+    group: str | None = None
+    text: str = ""
+    annotator: str | None = None
+    status: str = "ok"
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """An image as grids show it. `rev` is the event that decides its label, 0 for none."""
+
+    id: int
+    sha256: str
+    name: str
+    width: int
+    height: int
+    group: str | None
+    state: str
+    class_id: int | None
+    rev: int
+
+
+@dataclass(frozen=True)
+class ImagePage:
+    """A page of images; `next_after` and `prev_before` are None at the ends."""
+
+    items: list[ImageItem]
+    next_after: int | None
+    prev_before: int | None
+
+
+@dataclass(frozen=True)
+class ImageDetail(ImageItem):
+    """All that is known of one image."""
+
+    project_id: int = 0
+    status: str = "ok"
+    facts: dict[str, Any] = field(default_factory=dict)
+    stored_path: str = ""
+    linked: bool = False
+    n_bytes: int = 0
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The kept counts of a project."""
+
+    images: int
+    labelled: int
+    skipped: int
+    unsure: int
+    unlabelled: int
+    per_class: dict[int, int]
+
+
+EVERYTHING = ImageFilter()
+
+
+def list_images(
+    store: Store,
+    *,
+    project_id: int,
+    filter: ImageFilter = EVERYTHING,  # the word that pages and commands use
+    after: int | None = None,
+    before: int | None = None,
+    limit: int = 60,
+) -> ImagePage:
+    """Return the images that follow id `after` or precede id `before`, in the order of their ids.
+
+    Raises
+    ------
+    InvalidInputError
+        The filter's state is unknown, or `limit` is not from 1 to 1000.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidInputError(f"A page of {limit} images: 1 to {MAX_PAGE} are possible.")
+    backwards = before is not None and after is None
+    query = filtered_ids(project_id, filter)
+    if backwards:
+        query = query.where(Image.id < before).order_by(Image.id.desc())
+    else:
+        query = query.where(Image.id > (after or 0)).order_by(Image.id)
+    with store.reading() as session:
+        ids = list(session.scalars(query.limit(limit + 1)))
+        more = len(ids) > limit
+        ids = sorted(ids[:limit])
+        items = items_in_order(session, ids)
+    if not ids:
+        return ImagePage([], None, None)
+    has_next = True if backwards else more
+    has_previous = more if backwards else bool(after)
+    return ImagePage(items, ids[-1] if has_next else None, ids[0] if has_previous else None)
+
+
+def filtered_ids(project_id: int, wanted: ImageFilter) -> Select[int]:
+    """Return the statement for the ids of the images that a filter lets through, unordered."""
+    if wanted.state not in STATES:
+        raise InvalidInputError(
+            f"There is no image state “{wanted.state}”.", "", f"Choose one of: {', '.join(STATES)}."
+        )
+    query = select(Image.id).where(Image.project_id == project_id, Image.status == wanted.status)
+    state = STATES[wanted.state]
+    if wanted.class_id is not None:
+        query = query.where(
+            Image.current_state == "label", Image.current_class_id == wanted.class_id
+        )
+        if state not in (None, "label"):
+            query = query.where(Image.current_state == state)  # nothing is both
+    elif state is not None:
+        query = query.where(Image.current_state == state)
+    if wanted.group is not None:
+        query = query.where(Image.group_key == wanted.group)
+    if wanted.text.strip():
+        query = query.where(Image.file_name.icontains(wanted.text.strip(), autoescape=True))
+    if wanted.annotator is not None:
+        decided = exists().where(
+            LabelEvent.id == Image.current_event_id, LabelEvent.annotator == wanted.annotator
+        )
+        query = query.where(decided)
+    return query
+
+
+def items_in_order(session: Session, image_ids: Sequence[int]) -> list[ImageItem]:
+    """Return the items for these ids in the same order; ids that do not exist are left out."""
+    found: dict[int, ImageItem] = {}
+    for part in chunks(list(image_ids)):
+        for row in session.execute(_COLUMNS.where(Image.id.in_(part))):
+            found[row.id] = ImageItem(*row[:8], rev=row.current_event_id or 0)
+    return [found[image_id] for image_id in image_ids if image_id in found]
+
+
+_COLUMNS = select(
+    Image.id,
+    Image.sha256,
+    Image.file_name,
+    Image.width,
+    Image.height,
+    Image.group_key,
+    Image.current_state,
+    Image.current_class_id,
+    Image.current_event_id,
+)
+
+
+def list_items(store: Store, *, image_ids: Sequence[int]) -> list[ImageItem]:
+    """Return the items for these ids in the same order; ids that do not exist are left out."""
+    with store.reading() as session:
+        return items_in_order(session, image_ids)
+
+
+def get_image(store: Store, *, image_id: int) -> ImageDetail:
+    """Return one image with its facts; raise NotFoundError when there is none."""
+    with store.reading() as session:
+        row = _get(session, image_id)
+        return ImageDetail(
+            id=row.id,
+            sha256=row.sha256,
+            name=row.file_name,
+            width=row.width,
+            height=row.height,
+            group=row.group_key,
+            state=row.current_state,
+            class_id=row.current_class_id,
+            rev=row.current_event_id or 0,
+            project_id=row.project_id,
+            status=row.status,
+            facts=row.facts,
+            stored_path=row.stored_path,
+            linked=row.linked,
+            n_bytes=row.n_bytes,
+            created_at=row.created_at,
+        )
+
+
+def image_path(store: Store, *, image_id: int) -> Path:
+    """Return where the original of an image lies.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such image, or its file is gone; the sentence says which and what to do.
+    """
+    with store.reading() as session:
+        row = _get(session, image_id)
+        path = store.root / row.stored_path  # an absolute path, of a linked image, stays itself
+        if path.is_file():
+            return path
+    if row.linked:
+        raise NotFoundError(
+            f"The file of “{row.file_name}” is not at {path} any more.",
+            "It was linked in place, so there is no copy of it.",
+            "Put it back or connect its disk; its labels are kept.",
+        )
+    raise NotFoundError(
+        f"The stored copy of “{row.file_name}” is missing from the data folder ({path}).",
+        "It cannot be shown or trained on; its labels are kept.",
+        "Import the image again, or restore the folder from a backup.",
+    )
+
+
+def counts(store: Store, *, project_id: int) -> Counts:
+    """Return the counts of a project; they are kept, so this costs the same at any size."""
+    with store.reading() as session:
+        tally = read_tally(session, project_id)
+    images = tally.get("images", 0)
+    labelled, skipped, unsure = (tally.get(f"state:{s}", 0) for s in ("label", "skip", "unsure"))
+    return Counts(
+        images=images,
+        labelled=labelled,
+        skipped=skipped,
+        unsure=unsure,
+        unlabelled=images - labelled - skipped - unsure,
+        per_class={
+            int(key.removeprefix("class:")): n
+            for key, n in tally.items()
+            if key.startswith("class:") and n
+        },
+    )
+
+
+def list_groups(store: Store, *, project_id: int, limit: int = 500) -> list[tuple[str, int]]:
+    """Return the groups of a project with their numbers of images, by name."""
+    with store.reading() as session:
+        rows = session.execute(
+            select(Image.group_key, func.count())
+            .where(Image.project_id == project_id, Image.group_key.is_not(None))
+            .group_by(Image.group_key)
+            .order_by(Image.group_key)
+            .limit(limit)
+        )
+        return [(str(row[0]), int(row[1])) for row in rows]
+
+
+def reading_rule(store: Store, *, project_id: int) -> ReadingRule:
+    """Return how the project reads its images: give it to `read_image` in every step."""
+    with store.reading() as session:
+        project = session.get(Project, project_id)
+        if project is None:
+            raise NotFoundError(f"There is no project number {project_id}.")
+        return ReadingRule.from_json(project.settings.get("reading"))
+
+
+def _get(session: Session, image_id: int) -> Image:
+    row = session.get(Image, image_id)
+    if row is None:
+        raise NotFoundError(f"There is no image number {image_id}.")
+    return row
