@@ -1,0 +1,144 @@
+"""Commands for projects, images and labels: demo, project, import, label."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnsapp.cli_io import Annotator, JsonFlag, Progress, ProjectName, answer, opened, table, who
+from cnsapp.errors import CnsError
+
+project_cli = typer.Typer(help="Make projects and list them.", no_args_is_help=True)
+
+
+def register(cli: typer.Typer) -> None:
+    """Add these commands."""
+    cli.command("demo")(demo)
+    cli.add_typer(project_cli, name="project")
+    cli.command("import")(import_images)
+    cli.command("label")(label)
+    cli.command("import-project")(import_project)
+
+
+def demo(as_json: JsonFlag = False) -> None:
+    """Make the demo project: generated tissue-like images in several organ classes."""
+    from cnsapp.services.demo import create_demo
+    from cnsapp.services.projects import get_project
+
+    app, progress = opened(), Progress()
+    try:
+        project_id = create_demo(app, progress=progress.count)
+    finally:
+        progress.close()
+    view = get_project(app.store, project=project_id)
+    answer(asdict(view), [f"“{view.name}”: {view.n_images} images"], as_json)
+
+
+@project_cli.command("create")
+def project_create(
+    name: str,
+    scheme: Annotated[
+        str | None, typer.Option(help="A built-in set of classes: organ-systems.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Own classes: a,b,c")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a project with a built-in scheme or classes of its own."""
+    from cnsapp.services.projects import create_project
+
+    names = [part for part in classes.split(",") if part.strip()] if classes else None
+    view = create_project(opened().store, name=name, classes=names, scheme=scheme)
+    answer(asdict(view), [f"“{view.name}” with {view.n_classes} classes"], as_json)
+
+
+@project_cli.command("list")
+def project_list(as_json: JsonFlag = False) -> None:
+    """List the projects, the newest first."""
+    from cnsapp.services.projects import list_projects
+
+    views = list_projects(opened().store)
+    rows = [(v.id, v.name, v.n_images, v.n_labelled, v.n_classes) for v in views]
+    lines = table(rows, ("id", "name", "images", "labelled", "classes"))
+    answer([asdict(v) for v in views], lines if views else ["No project yet."], as_json)
+
+
+def import_images(
+    path: Path,
+    project: ProjectName,
+    labels: Annotated[
+        str | None, typer.Option(help="Where labels come from: folders, or a CSV file.")
+    ] = None,
+    group_from: Annotated[
+        str | None,
+        typer.Option(help="Where groups (patients) come from: folder, a CSV column, a pattern."),
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="Leave the files where they are.")] = False,
+    annotator: Annotator = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Import a folder, a zip or one file into a project."""
+    from cnsapp.services.importing import import_folder
+    from cnsapp.services.projects import get_project
+    from cnsapp.services.training import queue_features
+
+    app, progress = opened(), Progress()
+    view = get_project(app.store, project=project)
+    try:
+        report = import_folder(
+            app,
+            project_id=view.id,
+            path=path,
+            labels=labels,
+            group_from=group_from,
+            link=link,
+            annotator=annotator or "import",
+            progress=progress.count,
+            check_cancelled=None,
+            allowed_roots=None,
+        )
+    finally:
+        progress.close()
+    if report.imported:
+        queue_features(app.store, project_id=view.id)
+    lines = [
+        f"Found {report.found}: imported {report.imported}, there already {report.duplicates}, "
+        f"skipped {len(report.skipped)}; labelled {report.labelled}."
+    ]
+    lines += [f"  skipped {s.file}: {s.reason}" for s in report.skipped]
+    answer(report.as_json(), lines, as_json)
+
+
+def label(
+    project: ProjectName,
+    csv: Annotated[Path, typer.Option(help="Columns: file or sha256, and label.")],
+    annotator: Annotator = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Label images from a table."""
+    from cnsapp.services.labels import label_from_csv
+    from cnsapp.services.projects import get_project
+
+    app = opened()
+    view = get_project(app.store, project=project)
+    report = label_from_csv(app.store, project_id=view.id, csv=csv, annotator=who(annotator))
+    facts = report.as_json()
+    lines = [f"{key.replace('_', ' ')}: {_short(value)}" for key, value in facts.items()]
+    answer(facts, lines, as_json)
+
+
+def import_project(path: Path) -> None:
+    """Bring in a project that another installation exported (not there yet)."""
+    raise CnsError(
+        f"Importing a whole project is not there yet; {path} was left as it is.",
+        "",
+        "Use `backup` and `restore` to move an installation, or `import` for its images.",
+    )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"{len(value)}" + (f" ({', '.join(map(str, value[:5]))})" if value else "")
+    return str(value)

@@ -1,0 +1,222 @@
+"""Commands for learning: train, jobs, cancel, models, predict, explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cnsapp.cli_io import JsonFlag, ProjectName, answer, finish, opened, say, table, who
+
+ModelId = Annotated[int | None, typer.Option("--model", help="Model number; the newest one.")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add these commands."""
+    cli.command("train")(train)
+    cli.command("jobs")(list_jobs)
+    cli.command("cancel")(cancel)
+    cli.command("models")(models)
+    cli.command("predict")(predict)
+    cli.command("explain")(explain)
+
+
+def train(
+    project: ProjectName,
+    preset: Annotated[str, typer.Option(help="quick, or full.")] = "quick",
+    backbone: Annotated[str, typer.Option(help="The pretrained network.")] = "efficientnet_lite0",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting: key=value. May be repeated.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the model is there.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a model on the labels of a project."""
+    from cnsapp.services.projects import get_project
+    from cnsapp.services.training import readiness, start_training
+
+    app = opened()
+    view = get_project(app.store, project=project)
+    options = dict(_pair(text) for text in settings or [])
+    job_id = start_training(
+        app,
+        project_id=view.id,
+        preset=preset,
+        backbone=backbone,
+        options=options,
+        requested_by=who(None),
+    )
+    for warning in readiness(app.store, project_id=view.id).warnings:
+        say(f"Note: {warning}")
+    facts: dict[str, Any] = {"job_id": job_id}
+    lines = [f"Job {job_id} is queued. The app or `worker` runs it; `jobs` shows how far it is."]
+    if wait:
+        job = finish(app, job_id)
+        facts |= {"state": job.state, **job.result}
+        lines = _scores(job.result)
+    answer(facts, lines, as_json)
+
+
+def list_jobs(
+    project: Annotated[str | None, typer.Option("--project", help="Only of this project.")] = None,
+    active: Annotated[bool, typer.Option("--active", help="Only queued and running.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List jobs, the newest first."""
+    from cnsapp.services import jobs
+    from cnsapp.services.projects import get_project
+
+    app = opened()
+    project_id = None if project is None else get_project(app.store, project=project).id
+    views = jobs.list_jobs(app.store, project_id=project_id, active_only=active)
+    facts = [
+        {
+            "id": job.id,
+            "project_id": job.project_id,
+            "kind": job.kind,
+            "state": job.state,
+            "progress": job.progress,
+            "message": job.message,
+            "error": job.error,
+            "created_at": job.created_at,
+            "finished_at": job.finished_at,
+        }
+        for job in views
+    ]
+    rows = [(j.id, j.kind, j.state, f"{j.progress:.0%}", j.error or j.message) for j in views]
+    lines = table(rows, ("id", "kind", "state", "done", "")) if rows else ["No jobs."]
+    answer(facts, lines, as_json)
+
+
+def cancel(job_id: int, as_json: JsonFlag = False) -> None:
+    """Stop a job; what it had finished before is kept."""
+    from cnsapp.services import jobs
+
+    job = jobs.cancel_job(opened().store, job_id=job_id)
+    stopping = "is stopping" if job.state == "running" else f"is {job.state}"
+    answer({"job_id": job.id, "state": job.state}, [f"Job {job.id} {stopping}."], as_json)
+
+
+def models(project: ProjectName, as_json: JsonFlag = False) -> None:
+    """List the models of a project, the newest first."""
+    from cnsapp.services.models import list_models
+    from cnsapp.services.projects import get_project
+
+    app = opened()
+    view = get_project(app.store, project=project)
+    found = list_models(app.store, project_id=view.id)
+    facts = [
+        {
+            "id": m.id,
+            "name": m.name,
+            "preset": m.preset,
+            "backbone": m.backbone,
+            "created_at": m.created_at,
+            "metrics": m.metrics,
+            "class_ids": m.class_ids,
+            "n_images": m.n_images,
+            "job_id": m.job_id,
+        }
+        for m in found
+    ]
+    rows = [
+        (
+            m.id, m.name, m.preset, m.backbone,
+            f"{m.metrics.get('balanced_accuracy', 0):.3f}", m.n_images,
+            m.created_at.isoformat(sep=" ", timespec="minutes"),
+        )
+        for m in found
+    ]  # fmt: skip
+    head = ("id", "name", "preset", "backbone", "balanced accuracy", "images", "made")
+    answer(facts, table(rows, head) if rows else ["No model yet."], as_json)
+
+
+def predict(
+    path: Path,
+    project: ProjectName,
+    out_file: Annotated[Path, typer.Option("--out", help="The CSV to write.")],
+    model: ModelId = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Apply a model to a folder, a zip or an image; write a table of predictions."""
+    from cnsapp.services.exports import copy_whole
+    from cnsapp.services.predicting import start_prediction
+    from cnsapp.services.projects import get_project
+
+    app = opened()
+    view = get_project(app.store, project=project)
+    job_id = start_prediction(
+        app, project_id=view.id, path=path, model_id=model, requested_by=who(None)
+    )
+    job = finish(app, job_id)
+    copy_whole(app.store.path(str(job.result["csv"])), out_file.absolute())
+    failed = job.result.get("failed", [])
+    facts = {"job_id": job_id, "out": str(out_file), **job.result}
+    lines = [f"{job.result['n']} predictions in {out_file}"]
+    lines += [f"  not read {f['file']}: {f['reason']}" for f in failed]
+    answer(facts, lines, as_json)
+
+
+def explain(
+    file: Path,
+    project: ProjectName,
+    out_file: Annotated[Path, typer.Option("--out", help="The PNG to write.")],
+    model: ModelId = None,
+    method: Annotated[str, typer.Option(help="The kind of map.")] = "gradcam",
+    target: Annotated[
+        str | None, typer.Option(help="Class whose evidence is shown; the predicted one.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a model looked at in an image: a map over the image, as PNG."""
+    from cnsapp.services.explaining import explain_file
+    from cnsapp.services.exports import copy_whole
+    from cnsapp.services.models import latest_model
+    from cnsapp.services.projects import get_project
+
+    app = opened()
+    view = get_project(app.store, project=project)
+    model_id = model if model is not None else latest_model(app.store, project_id=view.id).id
+    job_id = explain_file(
+        app,
+        project_id=view.id,
+        path=file,
+        model_id=model_id,
+        method=method,
+        target=target,
+        requested_by=who(None),
+    )
+    job = finish(app, job_id)
+    png = app.store.path(str(job.result["png"]))
+    copy_whole(png, out_file.absolute())
+    png.unlink(missing_ok=True)
+    facts = job.result["facts"]
+    lines = [f"{out_file}: {facts['class']} ({facts['probability']:.2f})"]
+    lines += [facts["note"]] if facts.get("note") else []
+    answer({"job_id": job_id, "out": str(out_file), **facts}, lines, as_json)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise typer.BadParameter(f"“{text}” is not key=value.", param_hint="--set")
+    return key.strip(), value.strip()
+
+
+def _scores(result: dict[str, Any]) -> list[str]:
+    metrics = result.get("metrics", {})
+    score = f"balanced accuracy {metrics.get('balanced_accuracy', 0):.3f}"
+    interval = metrics.get("balanced_accuracy_interval")
+    if interval:
+        score += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+    lines = [
+        f"Model {result.get('model_id')}: {score}, "
+        f"{metrics.get('n')} images, {metrics.get('scheme', '')}"
+    ]
+    lines += [
+        f"  {c['name']}: recall {c['recall']:.3f} (n = {c['n']})"
+        for c in metrics.get("per_class", [])
+        if c.get("recall") is not None
+    ]
+    return lines + [f"Note: {warning}" for warning in metrics.get("warnings", [])]

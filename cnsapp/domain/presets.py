@@ -1,0 +1,49 @@
+"""What a training run may be told: backbones and settings, by name, without loading any network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cnsapp.errors import InvalidInputError
+
+DEFAULT_BACKBONE = "efficientnet_lite0"
+BACKBONES: dict[str, str] = {"efficientnet_lite0": "EfficientNet-Lite0 (works offline)"}
+
+
+def _whole(lowest: int, highest: int) -> Any:
+    def read(value: Any) -> int:
+        number = int(str(value))
+        if not lowest <= number <= highest:
+            raise ValueError
+        return number
+
+    return read
+
+
+# name -> (how to read it, what it takes in words)
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "seed": (_whole(0, 2**31 - 1), "a whole number"),
+    "n_folds": (_whole(2, 20), "a whole number from 2 to 20"),
+    "name": (lambda value: str(value)[:200], "the name of the model"),
+}
+
+
+def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with their values read; raise InvalidInputError for unknown ones."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        if key not in OPTIONS:
+            raise InvalidInputError(
+                f"There is no training setting “{key}”.",
+                "",
+                f"Settings are: {', '.join(sorted(OPTIONS))}.",
+            )
+        read, takes = OPTIONS[key]
+        try:
+            found[key] = read(value)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"The setting {key} cannot be “{value}”.", "", f"It takes {takes}."
+            ) from error
+    return found

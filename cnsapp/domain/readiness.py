@@ -1,0 +1,132 @@
+"""Can a model be trained on these labels, and what would weaken it: said before the start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+NEEDED_PER_CLASS = 3  # fewer cannot be split into a part to learn from and a part to score on
+NEEDED_CLASSES = 2
+RECOMMENDED_PER_CLASS = 10
+UNEQUAL = 10.0  # the largest class over the smallest one, from where it is worth a word
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How many labelled images a class has, and from how many groups they come."""
+
+    name: str
+    n: int
+    n_groups: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What stands in the way, what weakens the result, and what is missing of each class."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    needed: dict[str, int] = field(default_factory=dict)  # class name -> labels still missing
+    left_out: list[str] = field(default_factory=list)  # classes too small to be learnt
+
+    @property
+    def ok(self) -> bool:
+        """Whether training can start."""
+        return not self.problems
+
+
+def assess(counts: Sequence[ClassCount], n_images: int, n_groups: int) -> Verdict:
+    """Judge the labels of a project.
+
+    Parameters
+    ----------
+    counts
+        Every class of the project, those without a label included.
+    n_images
+        Images of the project.
+    n_groups
+        Different groups (patients, slides) among the labelled images; 0 when none has a group.
+    """
+    usable = [c for c in counts if c.n >= NEEDED_PER_CLASS]
+    few = [c for c in counts if 0 < c.n < NEEDED_PER_CLASS]
+    needed = {c.name: NEEDED_PER_CLASS - c.n for c in counts if c.n < NEEDED_PER_CLASS}
+    if len(usable) < NEEDED_CLASSES:
+        return Verdict([_problem(counts, usable, few, n_images)], [], needed, [])
+    warnings = [_left_out(few)] if few else []
+    warnings += _weaknesses(usable, n_groups)
+    return Verdict([], warnings, {c.name: NEEDED_PER_CLASS - c.n for c in few}, _names(few))
+
+
+def _problem(
+    counts: Sequence[ClassCount],
+    usable: Sequence[ClassCount],
+    few: Sequence[ClassCount],
+    n_images: int,
+) -> str:
+    rule = (
+        f"Training needs at least {NEEDED_CLASSES} classes with {NEEDED_PER_CLASS} labelled images "
+        f"each; {RECOMMENDED_PER_CLASS} or more of each make a useful model."
+    )
+    if n_images == 0:
+        return f"This project has no images yet. {rule}"
+    if not usable and not few:
+        return f"No image has a label yet. {rule}"
+    labelled = [c for c in counts if c.n > 0]
+    if len(labelled) == 1:
+        only = labelled[0]
+        return (
+            f"Only one class has labels: {only.name} ({only.n}). A model learns by telling classes "
+            f"apart. {rule}"
+        )
+    missing = "; ".join(f"{c.name} has {c.n}, {NEEDED_PER_CLASS - c.n} more needed" for c in few)
+    return f"Too few labelled images: {missing}. {rule}"
+
+
+def _left_out(few: Sequence[ClassCount]) -> str:
+    names = ", ".join(f"{c.name} ({c.n})" for c in few)
+    return (
+        f"Left out, because fewer than {NEEDED_PER_CLASS} images are labelled so: {names}. The "
+        "model will not know these classes."
+    )
+
+
+def _weaknesses(usable: Sequence[ClassCount], n_groups: int) -> list[str]:
+    found = []
+    thin = [c for c in usable if c.n < RECOMMENDED_PER_CLASS]
+    if thin:
+        names = ", ".join(f"{c.name} ({c.n})" for c in thin)
+        found.append(
+            f"Few labelled images of {names}: below {RECOMMENDED_PER_CLASS} the score of a class "
+            "is little more than a guess."
+        )
+    most = max(usable, key=lambda c: c.n)
+    least = min(usable, key=lambda c: c.n)
+    if most.n >= UNEQUAL * least.n:
+        found.append(
+            f"The classes are unequal: {most.name} has {most.n} labelled images, {least.name} "
+            f"{least.n}. Read the balanced accuracy, not the plain one."
+        )
+    if n_groups == 0:
+        found.append(
+            "No image has a group (patient, slide, animal). Images of one patient may then be both "
+            "learnt from and scored on, and the score may be too good."
+        )
+        return found
+    if n_groups == 1:
+        found.append(
+            "All labelled images come from one group. The score says nothing about other patients "
+            "or slides."
+        )
+        return found
+    single = [c for c in usable if c.n_groups == 1]
+    if single:
+        found.append(
+            f"All images of {', '.join(_names(single))} come from one group, so the score of "
+            f"{'this class' if len(single) == 1 else 'these classes'} cannot be checked on another "
+            "patient or slide."
+        )
+    return found
+
+
+def _names(counts: Sequence[ClassCount]) -> list[str]:
+    return [c.name for c in counts]

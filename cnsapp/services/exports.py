@@ -1,0 +1,184 @@
+"""Take the work elsewhere: labels as a table, images in class folders, a model as a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sqlalchemy import select
+
+from cnsapp.bootstrap import App
+from cnsapp.errors import CnsError, InvalidInputError
+from cnsapp.services.models import check_model_file, get_model
+from cnsapp.services.tables import csv_file, safe_cell
+from db.models import Image, LabelClass, LabelEvent
+from db.session import Store
+
+LABEL_COLUMNS = ("file", "sha256", "label", "annotator", "created_at", "group")
+PAGE = 2000  # images a query
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written where."""
+
+    path: str
+    n: int
+    n_missing: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts for `--json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    image_id: int
+    file: str
+    sha256: str
+    stored_path: str
+    label: str
+    annotator: str
+    created_at: str
+    group: str
+
+
+def export_labels(app: App, *, project_id: int, out: Path) -> Exported:
+    """Write the current labels as CSV: ``file, sha256, label, annotator, created_at, group``.
+
+    UTF-8 with a byte-order mark, so that Excel shows accents and umlauts; read it in Python with
+    ``encoding="utf-8-sig"``. Cells that a spreadsheet would run as formulas begin with an
+    apostrophe.
+    """
+    n = 0
+    with csv_file(out, LABEL_COLUMNS) as writer:
+        for row in _labelled(app.store, project_id):
+            writer.writerow(
+                (
+                    safe_cell(row.file),
+                    row.sha256,
+                    safe_cell(row.label),
+                    safe_cell(row.annotator),
+                    row.created_at,
+                    safe_cell(row.group),
+                )
+            )
+            n += 1
+    return Exported(str(out), n)
+
+
+def export_dataset(
+    app: App,
+    *,
+    project_id: int,
+    out: Path,
+    progress: Callable[[int, str], None] | None = None,
+) -> Exported:
+    """Copy the labelled images into one folder a class (ImageFolder), with ``labels.csv`` beside.
+
+    Raises
+    ------
+    InvalidInputError
+        The folder exists and is not empty; nothing in it is touched.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidInputError(
+            f"{out} exists and is not empty.", "Its files could be mixed up.", "Name a new folder."
+        )
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    n = n_missing = 0
+    try:
+        for row in _labelled(app.store, project_id):
+            source = app.store.path(row.stored_path)
+            if not source.is_file():
+                n_missing += 1
+                continue
+            folder = partial / folder_name(row.label)
+            folder.mkdir(parents=True, exist_ok=True)
+            suffix = PurePosixPath(row.file).suffix or source.suffix
+            shutil.copyfile(source, folder / f"{row.image_id}-{row.sha256[:12]}{suffix}")
+            n += 1
+            if progress is not None:
+                progress(n, row.file)
+        if n == 0:
+            raise InvalidInputError(
+                "There is no labelled image to export.", "", "Label some images first."
+            )
+        export_labels(app, project_id=project_id, out=partial / "labels.csv")
+        if out.exists():
+            out.rmdir()
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Exported(str(out), n, n_missing)
+
+
+def export_model(app: App, *, model_id: int, out: Path, project_id: int | None = None) -> Exported:
+    """Copy the checked file of a model (safetensors with its description inside)."""
+    model = get_model(app.store, model_id=model_id, project_id=project_id)
+    source = check_model_file(app, model_id=model_id)
+    target = out / f"model-{model.id}.safetensors" if out.is_dir() else out
+    copy_whole(source, target)
+    return Exported(str(target), 1)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file so that the target appears whole or not at all.
+
+    Raises
+    ------
+    CnsError
+        The target cannot be written.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, partial)
+        with partial.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(partial, target)
+    except OSError as error:
+        raise CnsError(
+            f"{target} cannot be written: {error.strerror or error}.", "", "Choose another place."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def folder_name(label: str) -> str:
+    """Return a class name as a folder name that every system takes."""
+    kept = "".join("_" if ch in '<>:"/\\|?*' or ord(ch) < 32 else ch for ch in label)
+    return kept.strip(" .") or "_"
+
+
+def _labelled(store: Store, project_id: int) -> Iterator[_Labelled]:
+    after = 0
+    statement = (
+        select(Image, LabelClass.name, LabelEvent.annotator, LabelEvent.created_at)
+        .join(LabelClass, LabelClass.id == Image.current_class_id)
+        .join(LabelEvent, LabelEvent.id == Image.current_event_id)
+        .where(Image.project_id == project_id, Image.current_state == "label")
+        .order_by(Image.id)
+        .limit(PAGE)
+    )
+    while True:
+        with store.reading() as session:
+            rows = session.execute(statement.where(Image.id > after)).all()
+        for image, label, annotator, created_at in rows:
+            yield _Labelled(
+                image_id=image.id,
+                file=image.file_name,
+                sha256=image.sha256,
+                stored_path=image.stored_path,
+                label=label,
+                annotator=annotator,
+                created_at=created_at.isoformat(timespec="seconds"),
+                group=image.group_key or "",
+            )
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0].id

@@ -1,0 +1,206 @@
+"""Doctor: is this installation sound, said check by check in words."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from cnsapp.bootstrap import App
+from cnsapp.errors import CnsError
+from cnsapp.services import jobs
+from cnsapp.services.models import check_model_file, file_sha256
+from db.models import Image, LabelEvent, Model, Tally
+from db.queries import chunks, deciding_events
+from db.session import integrity_problems, sqlite_version, sqlite_warning
+
+State = Literal["ok", "warning", "problem"]
+LOW_SPACE = 2_000_000_000  # bytes
+SAMPLE = 200  # image files whose bytes are compared with their SHA-256
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at, how it is, and what to do when it is not well."""
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts for `--json`."""
+        return asdict(self)
+
+
+def examine(app: App, *, sample: int = SAMPLE) -> list[Check]:
+    """Look at database, labels, files, worker and disk; change nothing."""
+    return [
+        _sqlite(app),
+        _integrity(app),
+        _labels(app),
+        _tallies(app),
+        _images(app, sample),
+        _models(app),
+        _worker(app),
+        _disk(app),
+    ]
+
+
+def _sqlite(app: App) -> Check:
+    if app.store.engine.dialect.name != "sqlite":
+        return Check("database", "ok", f"{app.store.engine.dialect.name} server")
+    version = ".".join(map(str, sqlite_version()))
+    warning = sqlite_warning()
+    if warning:
+        return Check("database", "warning", warning, "Install the package pysqlite3.")
+    return Check("database", "ok", f"SQLite {version}")
+
+
+def _integrity(app: App) -> Check:
+    found = integrity_problems(app.store)
+    if found:
+        return Check(
+            "integrity",
+            "problem",
+            f"The database file is damaged: {'; '.join(found[:3])}.",
+            "Restore the newest backup: `restore FILE`.",
+        )
+    return Check("integrity", "ok", "the database file is whole")
+
+
+def _labels(app: App) -> Check:
+    wrong, n = 0, 0
+    with app.store.reading() as session:
+        for rows in _image_pages(session):
+            n += len(rows)
+            wrong += _differing(session, rows)
+    if wrong:
+        return Check(
+            "labels",
+            "problem",
+            f"{wrong} of {n} images show another label than their events say.",
+            "Report it; the events are whole, and every label can be derived anew.",
+        )
+    return Check("labels", "ok", f"{n} images show what their label events say")
+
+
+def _image_pages(session: Session) -> Iterator[list[tuple[int, str, int | None, int | None]]]:
+    after = 0
+    while True:
+        rows = session.execute(
+            select(Image.id, Image.current_state, Image.current_class_id, Image.current_event_id)
+            .where(Image.id > after)
+            .order_by(Image.id)
+            .limit(5000)
+        ).all()
+        if not rows:
+            return
+        yield [(i, state, class_id, event_id) for i, state, class_id, event_id in rows]
+        after = rows[-1][0]
+
+
+def _differing(session: Session, rows: list[tuple[int, str, int | None, int | None]]) -> int:
+    wrong = 0
+    for part in chunks(rows):
+        decided = dict(session.execute(deciding_events([row[0] for row in part])).all())
+        events = {
+            event_id: (kind, class_id)
+            for event_id, kind, class_id in session.execute(
+                select(LabelEvent.id, LabelEvent.kind, LabelEvent.class_id).where(
+                    LabelEvent.id.in_(list(decided.values()))
+                )
+            )
+        }
+        for image_id, state, class_id, event_id in part:
+            due = decided.get(image_id)
+            kind, due_class = events[due] if due is not None else ("none", None)
+            due_state = "none" if kind == "clear" else kind
+            wrong += (state, class_id, event_id) != (due_state, due_class, due)
+    return wrong
+
+
+def _tallies(app: App) -> Check:
+    with app.store.reading() as session:
+        kept = {
+            (p, k): n for p, k, n in session.execute(select(Tally.project_id, Tally.key, Tally.n))
+        }
+        counted: dict[tuple[int, str], int] = {}
+        for project_id, state, class_id, n in session.execute(
+            select(
+                Image.project_id, Image.current_state, Image.current_class_id, func.count()
+            ).group_by(Image.project_id, Image.current_state, Image.current_class_id)
+        ):
+            keys = ["images"] + ([f"state:{state}"] if state != "none" else [])
+            keys += [f"class:{class_id}"] if state == "label" else []
+            for key in keys:
+                counted[project_id, key] = counted.get((project_id, key), 0) + n
+    off = {key for key in kept.keys() | counted.keys() if kept.get(key, 0) != counted.get(key, 0)}
+    if off:
+        return Check(
+            "counts", "problem", f"{len(off)} kept counts differ from the rows.", "Report it."
+        )
+    return Check("counts", "ok", "the counts shown agree with the rows")
+
+
+def _images(app: App, sample: int) -> Check:
+    missing, rows = [], []
+    with app.store.reading() as session:
+        for image_id, name, path, sha256 in session.execute(
+            select(Image.id, Image.file_name, Image.stored_path, Image.sha256)
+        ):
+            if not app.store.path(path).is_file():
+                missing.append(name)
+            else:
+                rows.append((image_id, name, path, sha256))
+    looked = random.sample(rows, min(sample, len(rows)))
+    altered = [name for _, name, path, sha in looked if file_sha256(app.store.path(path)) != sha]
+    if missing or altered:
+        return Check(
+            "image files",
+            "problem",
+            f"{len(missing)} image files are missing and {len(altered)} of {len(looked)} looked at "
+            f"were altered, for example {(missing + altered)[0]}.",
+            "Put them back from a backup or from where they were imported.",
+        )
+    return Check(
+        "image files",
+        "ok",
+        f"{len(rows)} files are there; {len(looked)} compared with their checksums",
+    )
+
+
+def _models(app: App) -> Check:
+    with app.store.reading() as session:
+        ids = list(session.scalars(select(Model.id)))
+    for model_id in ids:
+        try:
+            check_model_file(app, model_id=model_id)
+        except CnsError as error:
+            return Check("models", "problem", error.what, error.remedy)
+    return Check("models", "ok", f"{len(ids)} model files are as they were made")
+
+
+def _worker(app: App) -> Check:
+    worker = jobs.worker_view(app.store, settings=app.settings)
+    if worker is None or not worker.alive:
+        return Check(
+            "worker",
+            "warning",
+            "no worker runs",
+            "It starts with the app; or start one: `worker`.",
+        )
+    return Check("worker", "ok", f"running on {worker.device}")
+
+
+def _disk(app: App) -> Check:
+    free = shutil.disk_usage(app.store.root).free
+    detail = f"{free / 1e9:.1f} GB free at {app.store.root}"
+    if free < LOW_SPACE:
+        return Check("disk", "warning", detail, "Make room: delete exports and old backups.")
+    return Check("disk", "ok", detail)

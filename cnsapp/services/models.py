@@ -1,0 +1,203 @@
+"""Trained models: list them, name them, trust their files, and see what was relabelled since."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+
+from cnsapp.bootstrap import App
+from cnsapp.domain.names import clean_name
+from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from db.models import Image, LabelClass, Model, Prediction
+from db.session import Store
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """A model as pages and commands show it; `class_ids` in the order of its outputs."""
+
+    id: int
+    project_id: int
+    name: str
+    preset: str
+    backbone: str
+    created_at: datetime
+    metrics: dict[str, Any]
+    class_ids: list[int]
+    class_names: list[str]  # as the classes are called today
+    settings: dict[str, Any]
+    n_images: int
+    job_id: int | None
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happened to the labels since a model was trained."""
+
+    n_changed: int  # labelled otherwise now
+    n_new: int  # labelled after the model was made
+    n_removed: int  # without a label now
+    image_ids: list[int]  # a sample of them, changed ones first
+
+    @property
+    def total(self) -> int:
+        """All images whose label the model does not know as it is now."""
+        return self.n_changed + self.n_new + self.n_removed
+
+
+def list_models(store: Store, *, project_id: int) -> list[ModelView]:
+    """Return the models of a project, the newest first."""
+    with store.reading() as session:
+        rows = session.scalars(
+            select(Model).where(Model.project_id == project_id).order_by(Model.id.desc())
+        ).all()
+        names = dict(
+            session.execute(
+                select(LabelClass.id, LabelClass.name).where(LabelClass.project_id == project_id)
+            ).all()
+        )
+        return [_view(row, names) for row in rows]
+
+
+def get_model(store: Store, *, model_id: int, project_id: int | None = None) -> ModelView:
+    """Return one model; raise NotFoundError when there is none (in that project)."""
+    with store.reading() as session:
+        row = session.get(Model, model_id)
+        if row is None or (project_id is not None and row.project_id != project_id):
+            where = " in this project" if project_id is not None else ""
+            raise NotFoundError(
+                f"There is no model number {model_id}{where}.", "", "List them with `models`."
+            )
+        names = dict(
+            session.execute(
+                select(LabelClass.id, LabelClass.name).where(
+                    LabelClass.project_id == row.project_id
+                )
+            ).all()
+        )
+        return _view(row, names)
+
+
+def latest_model(store: Store, *, project_id: int) -> ModelView:
+    """Return the newest model of a project; raise NotFoundError when none was trained yet."""
+    with store.reading() as session:
+        newest = session.scalar(select(func.max(Model.id)).where(Model.project_id == project_id))
+    if newest is None:
+        raise NotFoundError(
+            "This project has no model yet.", "", "Train one first: label images, then Train."
+        )
+    return get_model(store, model_id=newest)
+
+
+def rename_model(store: Store, *, model_id: int, name: str) -> ModelView:
+    """Give a model another name."""
+    shown = clean_name(name)
+    if not shown or len(shown) > 200:
+        raise InvalidInputError(
+            "The model name is empty or longer than 200 characters.", "", "Give it another name."
+        )
+    with store.writing() as session:
+        row = session.get(Model, model_id)
+        if row is None:
+            raise NotFoundError(f"There is no model number {model_id}.")
+        row.name = shown
+    return get_model(store, model_id=model_id)
+
+
+def check_model_file(app: App, *, model_id: int) -> Path:
+    """Return the file of a model after comparing it with the SHA-256 noted when it was made.
+
+    Raises
+    ------
+    CnsError
+        The file is gone, or is not the one that was trained.
+    """
+    view = get_model(app.store, model_id=model_id)
+    path = app.store.path(view.path)
+    if not path.is_file():
+        raise CnsError(
+            f"The file of model “{view.name}” is missing: {path}.",
+            "Nothing can be predicted or explained with it.",
+            "Put the file back from a backup, or train again.",
+        )
+    if file_sha256(path) != view.sha256:
+        raise CnsError(
+            f"The file of model “{view.name}” was altered after training: {path}.",
+            "Its predictions could be anything, so it is not used.",
+            "Put the original back from a backup, or train again.",
+        )
+    return path
+
+
+def labels_changed_since(store: Store, *, model_id: int, sample: int = 200) -> Changes:
+    """Compare the labels a model was trained on with those of today."""
+    view = get_model(store, model_id=model_id)
+    with store.reading() as session:
+        relabelled = (
+            select(Image.id)
+            .join(Prediction, Prediction.image_id == Image.id)
+            .where(Prediction.model_id == model_id, is_changed())
+        )
+        moved = relabelled.where(Image.current_state == "label")
+        gone = relabelled.where(Image.current_state != "label")
+        seen = select(Prediction.image_id).where(Prediction.model_id == model_id)
+        new = select(Image.id).where(
+            Image.project_id == view.project_id,
+            Image.status == "ok",
+            Image.current_state == "label",
+            Image.current_event_id > int(view.settings.get("last_event_id", 0)),
+            Image.id.not_in(seen),
+        )
+
+        def count(statement: Select[int]) -> int:
+            return session.scalar(select(func.count()).select_from(statement.subquery())) or 0
+
+        ids: list[int] = []
+        for statement in (moved, gone, new):
+            part = statement.order_by(Image.id).limit(max(0, sample - len(ids)))
+            ids += session.scalars(part).all()
+        return Changes(count(moved), count(new), count(gone), ids)
+
+
+def is_changed() -> ColumnElement[bool]:
+    """Return the condition for "labelled otherwise now than at training" (Prediction x Image)."""
+    return or_(
+        Image.current_state != "label",
+        and_(
+            Image.current_class_id.is_not(None),
+            Image.current_class_id != Prediction.label_class_id,
+        ),
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits, read in pieces."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _view(row: Model, names: dict[int, str]) -> ModelView:
+    class_ids = [int(i) for i in row.class_ids]
+    return ModelView(
+        id=row.id,
+        project_id=row.project_id,
+        name=row.name,
+        preset=row.preset,
+        backbone=row.backbone,
+        created_at=row.created_at,
+        metrics=row.metrics,
+        class_ids=class_ids,
+        class_names=[names.get(i, f"class {i}") for i in class_ids],
+        settings=row.settings,
+        n_images=int(row.settings.get("n_images", row.metrics.get("n", 0))),
+        job_id=row.job_id,
+        path=row.path,
+        sha256=row.sha256,
+    )

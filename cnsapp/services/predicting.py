@@ -1,0 +1,133 @@
+"""Predict: apply a model to new images. The work is in `cnsapp.tasks.predict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cnsapp.bootstrap import App
+from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from cnsapp.services import jobs
+from cnsapp.services.models import check_model_file, get_model, latest_model
+
+MAX_THUMBS = 1000  # the gallery shows the first ones; the table has them all
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished prediction: the table as in the CSV, and what could not be read."""
+
+    job_id: int
+    model_id: int
+    rows: pd.DataFrame
+    csv_path: Path
+    failed: list[tuple[str, str]]  # (file, reason)
+    thumbs: list[Path | None]  # one a row; None beyond the first MAX_THUMBS
+
+
+def start_prediction(
+    app: App,
+    *,
+    project_id: int,
+    path: Path,
+    model_id: int | None = None,
+    requested_by: str = "",
+    allowed_roots: list[Path] | None = None,
+) -> int:
+    """Queue the prediction of a folder, zip or image file; return the job number.
+
+    Parameters
+    ----------
+    model_id
+        The newest model of the project when None.
+    allowed_roots
+        Folders below which `path` must lie (besides the uploads); None = anywhere.
+
+    Raises
+    ------
+    CnsError
+        The path is not there or not allowed, there is no model, or its file was altered.
+    """
+    path = checked_path(app, path, allowed_roots)
+    if model_id is None:
+        model = latest_model(app.store, project_id=project_id)
+    else:
+        model = get_model(app.store, model_id=model_id, project_id=project_id)
+    check_model_file(app, model_id=model.id)
+    return jobs.submit_job(
+        app.store,
+        kind="predict",
+        project_id=project_id,
+        payload={"path": str(path), "model_id": model.id},
+        requested_by=requested_by,
+    )
+
+
+def read_results(app: App, *, job_id: int) -> Results:
+    """Return the table of a finished prediction; raise CnsError when it is not there."""
+    job = jobs.get_job(app.store, job_id=job_id)
+    if job.kind != "predict":
+        raise NotFoundError(f"Job {job_id} is not a prediction.")
+    if job.state != "done":
+        raise CnsError(f"Prediction {job_id} is not done: {job.error or job.state}.")
+    csv_path = app.store.path(str(job.result["csv"]))
+    if not csv_path.is_file():
+        raise NotFoundError(
+            f"The table of prediction {job_id} is gone: {csv_path}.", "", "Predict again."
+        )
+    rows = pd.read_csv(
+        csv_path,
+        encoding="utf-8-sig",
+        dtype={"file": str, "sha256": str, "predicted": str, "decision": str},
+        keep_default_na=False,
+    )
+    return Results(
+        job_id=job_id,
+        model_id=int(job.result["model_id"]),
+        rows=rows,
+        csv_path=csv_path,
+        failed=[(str(f["file"]), str(f["reason"])) for f in job.result.get("failed", [])],
+        thumbs=_thumbs(app, job_id, len(rows)),
+    )
+
+
+def result_name(job_id: int) -> str:
+    """Return the name of a prediction's table below `exports`."""
+    return f"prediction-{job_id}.csv"
+
+
+def thumb_path(app: App, job_id: int, row: int) -> Path:
+    """Return where the small picture of a row lies (row 0 is the first)."""
+    return app.store.path("thumbs", "predictions", str(job_id), f"{row}.jpg")
+
+
+def checked_path(app: App, path: Path, allowed_roots: list[Path] | None) -> Path:
+    """Return the real path, or say in words why it is not read."""
+    real = path.expanduser().resolve()
+    if allowed_roots is not None:
+        roots = [root.resolve() for root in (*allowed_roots, app.store.path("uploads"))]
+        if not any(real.is_relative_to(root) for root in roots):
+            raise InvalidInputError(
+                f"{path} is outside the folders that this app may read.",
+                "",
+                f"Choose a folder below {', '.join(map(str, roots[:-1]))}, or add it to "
+                "CNS_IMPORT_ROOTS.",
+            )
+    if not real.exists():
+        raise NotFoundError(f"There is no file or folder {path}.", "", "Check the path.")
+    return real
+
+
+def _thumbs(app: App, job_id: int, n: int) -> list[Path | None]:
+    paths = [thumb_path(app, job_id, row) for row in range(min(n, MAX_THUMBS))]
+    found: list[Path | None] = [path if path.is_file() else None for path in paths]
+    return found + [None] * (n - len(found))
+
+
+def summary(results: Results) -> list[dict[str, Any]]:
+    """Return how many images were predicted as each class, the largest first."""
+    counts = results.rows["predicted"].value_counts()
+    return [{"class": str(name), "n": int(n)} for name, n in counts.items()]

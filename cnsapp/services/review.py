@@ -1,0 +1,262 @@
+"""Review: where a model is wrong on images it was not trained on, cell by cell."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from cnsapp.domain.confusion import Counts, figures
+from cnsapp.services.images import ImageItem
+from cnsapp.services.models import ModelView, get_model, is_changed
+from db.models import Image, LabelClass, Prediction
+from db.session import Store
+
+Truth = Literal["trained", "current"]
+Only = Literal["all", "wrong", "changed"]
+Order = Literal["confidence", "unsure"]
+Cells = list[tuple[int | None, int, int]]  # (label, prediction, how many images)
+GroupCells = dict[str, Cells]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of label against prediction, with the figures that follow from them.
+
+    `counts[i][j]` are the images labelled ``class_ids[i]`` and predicted ``class_ids[j]``; every
+    prediction comes from a fold whose training part left the image out.
+    """
+
+    class_ids: list[int]
+    names: list[str]
+    counts: list[list[int]]
+    truth: Truth
+    n: int
+    n_wrong: int
+    n_changed: int  # images whose label is another one now
+    n_elsewhere: int  # of today's labels: classes the model does not know, or no label any more
+    balanced_accuracy: float
+    balanced_accuracy_interval: tuple[float, float] | None
+    accuracy: float
+    n_groups: int | None
+    scheme: str  # how the folds were cut, in words
+    per_class: list[dict[str, Any]]  # as in the metrics of a model
+
+
+@dataclass(frozen=True)
+class ReviewItem(ImageItem):
+    """An image with what the model said of it; `cursor` is where the next page starts."""
+
+    prediction_id: int
+    predicted_class_id: int
+    confidence: float
+    label_then: int | None
+    label_now: int | None
+    changed: bool
+    fold: int | None
+
+    @property
+    def cursor(self) -> tuple[float, int]:
+        """The value of `after` that goes on behind this image."""
+        return (self.confidence, self.prediction_id)
+
+
+def confusion(store: Store, *, model_id: int, truth: Truth = "trained") -> Confusion:
+    """Count label against prediction, with the labels of the training or with those of today."""
+    model = get_model(store, model_id=model_id)
+    with store.reading() as session:
+        cells = _cells(session, model_id, truth)
+        n_changed = session.scalar(
+            select(func.count())
+            .select_from(Prediction)
+            .join(Image, Image.id == Prediction.image_id)
+            .where(Prediction.model_id == model_id, is_changed())
+        )
+        groups = _cells_by_group(session, model_id) if truth == "current" and n_changed else None
+    counts, elsewhere = _matrix(cells, model.class_ids)
+    if groups is None:
+        return _from_metrics(model, counts, truth, n_changed or 0, elsewhere)
+    return _recomputed(model, counts, n_changed or 0, elsewhere, groups)
+
+
+def cell_images(
+    store: Store,
+    *,
+    model_id: int,
+    true_class: int | None = None,
+    predicted_class: int | None = None,
+    order: Order = "confidence",
+    after: tuple[float, int] | None = None,
+    limit: int = 60,
+    only: Only = "all",
+    truth: Truth = "trained",
+) -> list[ReviewItem]:
+    """Return the images of one cell (None = all of a row or column), most confident ones first.
+
+    `after` is the `cursor` of the last image of the page before; `order="unsure"` turns it round.
+    """
+    label = Prediction.label_class_id if truth == "trained" else Image.current_class_id
+    statement = (
+        select(Prediction, Image)
+        .join(Image, Image.id == Prediction.image_id)
+        .where(Prediction.model_id == model_id)
+    )
+    if true_class is not None:
+        statement = statement.where(label == true_class)
+    if predicted_class is not None:
+        statement = statement.where(Prediction.class_id == predicted_class)
+    if only == "wrong":
+        statement = statement.where(label != Prediction.class_id)
+    if only == "changed":
+        statement = statement.where(is_changed())
+    score, key = Prediction.probability, Prediction.id
+    if order == "confidence":
+        statement = statement.order_by(score.desc(), key.desc())
+        if after is not None:
+            behind = or_(score < after[0], and_(score == after[0], key < after[1]))
+            statement = statement.where(behind)
+    else:
+        statement = statement.order_by(score, key)
+        if after is not None:
+            behind = or_(score > after[0], and_(score == after[0], key > after[1]))
+            statement = statement.where(behind)
+    with store.reading() as session:
+        return [_item(p, image) for p, image in session.execute(statement.limit(limit))]
+
+
+def class_names(store: Store, *, model_id: int) -> dict[int, str]:
+    """Return the names of all classes of the model's project by id, for badges in a gallery."""
+    project_id = get_model(store, model_id=model_id).project_id
+    with store.reading() as session:
+        return dict(
+            session.execute(
+                select(LabelClass.id, LabelClass.name).where(LabelClass.project_id == project_id)
+            ).all()
+        )
+
+
+def _cells(session: Session, model_id: int, truth: Truth) -> Cells:
+    if truth == "trained":
+        label, statement = Prediction.label_class_id, select(Prediction.label_class_id)
+    else:
+        label = Image.current_class_id
+        statement = select(Image.current_class_id).join(Prediction, Prediction.image_id == Image.id)
+    rows = session.execute(
+        statement.add_columns(Prediction.class_id, func.count())
+        .where(Prediction.model_id == model_id)
+        .group_by(label, Prediction.class_id)
+    )
+    return [(label_id, class_id, n) for label_id, class_id, n in rows]
+
+
+def _cells_by_group(session: Session, model_id: int) -> GroupCells:
+    rows = session.execute(
+        select(Image.group_key, Image.current_class_id, Prediction.class_id, func.count())
+        .join(Prediction, Prediction.image_id == Image.id)
+        .where(Prediction.model_id == model_id, Image.current_state == "label")
+        .group_by(Image.group_key, Image.current_class_id, Prediction.class_id)
+    )
+    found: GroupCells = defaultdict(list)
+    for group, label_id, class_id, n in rows:
+        found[group or ""].append((label_id, class_id, n))
+    return found
+
+
+def _matrix(cells: Cells, class_ids: list[int]) -> tuple[Counts, int]:
+    place = {class_id: k for k, class_id in enumerate(class_ids)}
+    counts = np.zeros((len(class_ids), len(class_ids)), dtype=np.int64)
+    elsewhere = 0
+    for label_id, class_id, n in cells:
+        if label_id in place and class_id in place:
+            counts[place[label_id], place[class_id]] += n
+        else:
+            elsewhere += n
+    return counts, elsewhere
+
+
+def _item(prediction: Prediction, image: Image) -> ReviewItem:
+    now = image.current_class_id if image.current_state == "label" else None
+    return ReviewItem(
+        id=image.id,
+        sha256=image.sha256,
+        name=image.file_name,
+        width=image.width,
+        height=image.height,
+        group=image.group_key,
+        state=image.current_state,
+        class_id=image.current_class_id,
+        rev=image.current_event_id or 0,
+        prediction_id=prediction.id,
+        predicted_class_id=prediction.class_id,
+        confidence=prediction.probability,
+        label_then=prediction.label_class_id,
+        label_now=now,
+        changed=now != prediction.label_class_id,
+        fold=prediction.fold,
+    )
+
+
+def _from_metrics(
+    model: ModelView, counts: Counts, truth: Truth, n_changed: int, elsewhere: int
+) -> Confusion:
+    """Take the figures noted at training: the labels are still the ones they were made with."""
+    metrics = model.metrics
+    interval = metrics.get("balanced_accuracy_interval")
+    return Confusion(
+        class_ids=model.class_ids,
+        names=model.class_names,
+        counts=counts.tolist(),
+        truth=truth,
+        n=int(counts.sum()),
+        n_wrong=int(counts.sum() - np.trace(counts)),
+        n_changed=n_changed,
+        n_elsewhere=elsewhere,
+        balanced_accuracy=float(metrics.get("balanced_accuracy", 0.0)),
+        balanced_accuracy_interval=(interval[0], interval[1]) if interval else None,
+        accuracy=float(metrics.get("accuracy", 0.0)),
+        n_groups=metrics.get("n_groups"),
+        scheme=str(metrics.get("scheme", "")),
+        per_class=_named(metrics.get("per_class", []), model),
+    )
+
+
+def _recomputed(
+    model: ModelView, counts: Counts, n_changed: int, elsewhere: int, groups: GroupCells
+) -> Confusion:
+    """Score the same predictions against the labels of today."""
+    by_group = None
+    if any(groups):  # at least one image has a group; those without one stand for themselves
+        matrices = [_matrix(cells, model.class_ids)[0] for _, cells in sorted(groups.items())]
+        by_group = np.stack(matrices)
+    found = figures(counts, by_group)
+    return Confusion(
+        class_ids=model.class_ids,
+        names=model.class_names,
+        counts=counts.tolist(),
+        truth="current",
+        n=found.n,
+        n_wrong=int(counts.sum() - np.trace(counts)),
+        n_changed=n_changed,
+        n_elsewhere=elsewhere,
+        balanced_accuracy=found.balanced_accuracy,
+        balanced_accuracy_interval=found.balanced_accuracy_interval,
+        accuracy=found.accuracy,
+        n_groups=found.n_groups,
+        scheme=str(model.metrics.get("scheme", "")),
+        per_class=_named(
+            [
+                {"class_id": class_id, **row}
+                for class_id, row in zip(model.class_ids, found.per_class, strict=True)
+            ],
+            model,
+        ),
+    )
+
+
+def _named(rows: list[dict[str, Any]], model: ModelView) -> list[dict[str, Any]]:
+    names = dict(zip(model.class_ids, model.class_names, strict=True))
+    return [{**row, "name": names.get(row["class_id"], row.get("name", ""))} for row in rows]
