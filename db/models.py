@@ -174,6 +174,7 @@ class Job(Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     requested_by: Mapped[str] = mapped_column(String(200), default="")
     worker_id: Mapped[str | None] = mapped_column(String(120))
+    starts: Mapped[int] = mapped_column(default=0)  # since its last finished step; many = it kills
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
     heartbeat_at: Mapped[datetime | None]

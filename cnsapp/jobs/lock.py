@@ -1,0 +1,131 @@
+"""One worker per data folder, computer and device: a lock that the system frees when we die."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+_LOCKED_BYTE = 1 << 20  # Windows forbids others to read what is locked; the number stays readable
+
+
+def host_name() -> str:
+    """Return what this computer is called."""
+    return platform.node() or "localhost"
+
+
+def slug(text: str) -> str:
+    """Return text that is safe in a file name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-") or "x"
+
+
+class WorkerLock:
+    """The lock of one worker. It holds for the life of the process, however that ends.
+
+    POSIX record locks are used where they exist: a forked child (a data loader) does not inherit
+    them, so it cannot keep the lock of a killed worker.
+    """
+
+    def __init__(self, root: Path, device: str) -> None:
+        self.path = root / f"worker-{slug(host_name())}-{slug(device)}.lock"
+        self._file: BinaryIO | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock; return False when another process has it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        file = self.path.open("r+b")
+        try:
+            _lock(file)
+        except OSError:
+            file.close()
+            return False
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def is_held_by_another(self) -> bool:
+        """Say whether another process has the lock now."""
+        if not self.path.exists():
+            return False
+        with self.path.open("r+b") as file:
+            try:
+                _lock(file)
+            except OSError:
+                return True
+            return False
+
+    def holder(self) -> str:
+        """Return the process number that the holder wrote down, for a message."""
+        try:
+            return self.path.read_text(encoding="ascii", errors="replace").strip() or "?"
+        except OSError:
+            return "?"
+
+
+if sys.platform == "win32":
+    import ctypes
+    import msvcrt
+
+    def _lock(file: BinaryIO) -> None:
+        file.seek(_LOCKED_BYTE)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        finally:
+            file.seek(0)
+
+    def process_alive(pid: int) -> bool:
+        """Say whether a process of this computer runs."""
+        kernel = ctypes.windll.kernel32
+        handle = kernel.OpenProcess(0x00100000, False, pid)  # SYNCHRONIZE
+        if not handle:
+            return False
+        running = kernel.WaitForSingleObject(handle, 0) == 0x102  # WAIT_TIMEOUT
+        kernel.CloseHandle(handle)
+        return bool(running)
+
+    def be_nice() -> None:
+        """Let the web process go first."""
+        kernel = ctypes.windll.kernel32
+        kernel.SetPriorityClass(kernel.GetCurrentProcess(), 0x4000)  # BELOW_NORMAL
+
+else:
+    import fcntl
+
+    def _lock(file: BinaryIO) -> None:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def process_alive(pid: int) -> bool:
+        """Say whether a process of this computer runs (a dead child nobody waited for does not)."""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return not _is_zombie(pid)
+
+    def _is_zombie(pid: int) -> bool:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return False  # no /proc on this system
+        return stat.rpartition(")")[2].split()[:1] == ["Z"]
+
+    def be_nice() -> None:
+        """Let the web process go first: labelling stays quick while a model trains."""
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
+        except OSError:
+            pass  # a container may forbid it; the work goes on at the usual priority

@@ -1,0 +1,69 @@
+"""Which kinds of jobs there are, which task does each, and in which queue it waits."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from cnsapp.errors import InvalidInputError
+
+QUEUES = ("train", "quick", "files")  # one job of each runs at a time in a worker
+EXTRA_KINDS = "CNS_EXTRA_KINDS"  # names a module with a `KINDS` of its own; the tests use it
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """One kind of job. `task` is "module:function", imported by the worker alone.
+
+    The function is ``run(app: App, job: JobContext) -> dict``; what it returns is kept as JSON.
+    It must be idempotent: after a killed worker it runs again, from its last finished step.
+    """
+
+    task: str
+    queue: str
+    title: str
+
+
+KINDS: dict[str, JobKind] = {
+    "import": JobKind("cnsapp.tasks.importing:run", "files", "Import images"),
+    "demo": JobKind("cnsapp.tasks.demo:run", "files", "Make the demo project"),
+    "features": JobKind("cnsapp.tasks.features:run", "train", "Compute image features"),
+    "train": JobKind("cnsapp.tasks.train:run", "train", "Train a model"),
+    "predict": JobKind("cnsapp.tasks.predict:run", "quick", "Predict new images"),
+    "explain": JobKind("cnsapp.tasks.explain:run", "quick", "Explain a prediction"),
+}
+
+
+def all_kinds() -> dict[str, JobKind]:
+    """Return the built-in kinds and those of the module that `CNS_EXTRA_KINDS` names."""
+    extra = os.environ.get(EXTRA_KINDS)
+    if not extra:
+        return KINDS
+    return KINDS | cast(dict[str, JobKind], importlib.import_module(extra).KINDS)
+
+
+def get_kind(name: str) -> JobKind:
+    """Return a kind; raise InvalidInputError when there is none of that name."""
+    kinds = all_kinds()
+    if name not in kinds:
+        raise InvalidInputError(
+            f"There is no kind of job called “{name}”.", f"There are: {', '.join(sorted(kinds))}."
+        )
+    return kinds[name]
+
+
+def title_of(name: str) -> str:
+    """Return what a kind is called on the screen, also when this version no longer knows it."""
+    kind = all_kinds().get(name)
+    return kind.title if kind else name
+
+
+def load_task(name: str) -> Callable[..., dict[str, Any] | None]:
+    """Import and return the function that does this kind of job. Only a worker calls this."""
+    module, _, function = get_kind(name).task.partition(":")
+    return cast(
+        Callable[..., dict[str, Any] | None], getattr(importlib.import_module(module), function)
+    )

@@ -1,0 +1,271 @@
+"""The worker process: takes queued jobs, hands them to the durable queue, runs them.
+
+It belongs to the app that started it, but finishes what was asked for when that app is gone: it
+ends by itself only when its parent has gone and no job waits or runs. An app that is started
+meanwhile finds the lock held and lets it work. Told to stop (SIGTERM), it puts its jobs back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import importlib
+import importlib.util
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from cnsapp.bootstrap import App, open_app
+from cnsapp.errors import CnsError
+from cnsapp.jobs import states
+from cnsapp.jobs.lock import WorkerLock, be_nice, host_name, process_alive, slug
+from cnsapp.jobs.registry import all_kinds
+from cnsapp.jobs.running import Running, run_job
+from cnsapp.settings import Settings
+from db.models import Job
+from db.types import utc_now
+
+log = logging.getLogger("cnsapp.worker")
+
+DONE, CANNOT_START, ALREADY_RUNS = 0, 78, 75  # exit codes (the last two as in sysexits.h)
+DISPATCH_SECONDS = 0.1
+CHECK_SECONDS = 1.0
+SURE_SECONDS = 5.0  # between two checks that a waiting job still has its workflow
+
+
+def main(
+    settings: Settings | None = None,
+    device: str | None = None,
+    until_job: int | None = None,
+    parent: int | None = None,
+) -> int:
+    """Be a worker until told to stop.
+
+    Parameters
+    ----------
+    device
+        auto, cpu, cuda:N or mps; the setting when None.
+    until_job
+        End (with 0) as soon as this job has ended.
+    parent
+        Process to which this worker belongs: without it, it ends when no job is left.
+
+    Returns
+    -------
+    int
+        75 when a worker for this folder and device runs already, 78 when the data folder cannot be
+        used. A worker that did start does not return: it ends the process (0), because a task's
+        threads must not keep it alive.
+    """
+    settings = settings or Settings()
+    settings = settings.model_copy(update={"device": device or settings.device})
+    lock = WorkerLock(settings.root, settings.device)
+    if not lock.acquire():
+        _say(
+            f"A worker for {settings.root} and device {settings.device} runs already "
+            f"(process {lock.holder()}). One is enough: it takes every job."
+        )
+        return ALREADY_RUNS
+    try:
+        app = open_app(settings)
+    except CnsError as error:
+        _say(str(error))
+        lock.release()
+        return CANNOT_START
+    _log_to(settings.root / "logs" / "worker.log")
+    _prepare_process(settings)
+    code = Worker(app, until_job, parent).serve()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class Worker:
+    """One worker: the loop that dispatches, watches and cleans up."""
+
+    def __init__(self, app: App, until_job: int | None = None, parent: int | None = None) -> None:
+        root = zlib.crc32(str(app.settings.root).encode())
+        self.id = f"{slug(host_name())[:60]}-{slug(app.settings.device)[:30]}-{root:08x}"
+        self.app = app
+        self.device = app.settings.device
+        self.running = Running()
+        self._until_job = until_job
+        self._parent = parent
+        self._parent_is_ours = hasattr(os, "getppid") and os.getppid() == parent
+        self._stop = threading.Event()
+        self._started_at = utc_now()
+        self._handed: dict[int, float] = {}  # job -> when we last made sure of its workflow
+
+    def serve(self) -> int:
+        """Work until stopped, until the one job has ended, or until nobody needs us."""
+        from cnsapp.jobs import engine  # DBOS; half a second that a refused worker need not spend
+
+        self._stop_on_signals()
+        states.release(self.app.store, self.id, kind_stop=False)  # left by our killed predecessor
+        self._beat()
+        self._engine = engine.Engine(
+            self.app.settings,
+            self.id,
+            lambda job_id: run_job(self.app, job_id, self.id, engine.run_step, self.running),
+        )
+        self._engine.start()
+        threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
+        threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        log.info("worker %s serves %s (process %s)", self.id, self.app.settings.root, os.getpid())
+        self._loop()
+        self._leave()
+        return DONE
+
+    def _loop(self) -> None:
+        next_check = 0.0
+        while not self._stop.wait(DISPATCH_SECONDS):
+            try:
+                self._dispatch()
+                if time.monotonic() >= next_check:
+                    next_check = time.monotonic() + CHECK_SECONDS
+                    self._take_over_orphans()
+                    if self._is_no_longer_needed():
+                        return
+            except Exception:  # a busy or full database must not end the worker
+                log.exception("the worker's loop stumbled and goes on")
+                self._stop.wait(1.0)
+
+    def _dispatch(self) -> None:
+        with self.app.store.reading() as session:
+            waiting = session.execute(
+                select(Job.id, Job.kind, Job.created_at)
+                .where(Job.state == "queued")
+                .order_by(Job.id)
+                .limit(200)
+            ).all()
+        now = time.monotonic()
+        kinds = all_kinds()
+        for job_id, kind, created_at in waiting:
+            if now - self._handed.get(job_id, -SURE_SECONDS) < SURE_SECONDS:
+                continue
+            queue = kinds[kind].queue if kind in kinds else "quick"  # it fails there, in words
+            self._engine.hand_over(job_id, created_at, queue, self._is_alive)
+            self._handed[job_id] = now
+        if not waiting:
+            self._handed.clear()
+
+    def _take_over_orphans(self) -> None:
+        """Put jobs back into the queue whose worker is dead, or which we lost ourselves."""
+        with self.app.store.reading() as session:
+            owners = set(
+                session.scalars(select(Job.worker_id).where(Job.state == "running").distinct())
+            )
+            living = states.living_workers(session, self.app.settings.dead_after_seconds)
+        for owner in owners:
+            if owner == self.id:
+                states.release(self.app.store, self.id, but=self.running.ids(), kind_stop=False)
+            elif owner not in living and states.release(
+                self.app.store, owner or "", kind_stop=False
+            ):
+                log.warning("took the jobs of worker %s, which is dead, back", owner)
+                self._handed.clear()
+
+    def _is_alive(self, worker_id: str) -> bool:
+        with self.app.store.reading() as session:
+            living = states.living_workers(session, self.app.settings.dead_after_seconds)
+        return worker_id in living
+
+    def _is_no_longer_needed(self) -> bool:
+        if self._until_job is not None:
+            with self.app.store.reading() as session:
+                state = session.scalar(select(Job.state).where(Job.id == self._until_job))
+            return state not in states.ACTIVE and self._until_job not in self.running.ids()
+        if self._parent is None or not self._parent_is_gone():
+            return False
+        with self.app.store.reading() as session:
+            left = session.scalar(select(Job.id).where(Job.state.in_(states.ACTIVE)).limit(1))
+        return left is None and not self.running.ids()
+
+    def _parent_is_gone(self) -> bool:
+        if self._parent_is_ours:
+            return os.getppid() != self._parent  # sure, even if the number is used again
+        return not process_alive(self._parent or 0)
+
+    def _beat(self) -> None:
+        states.beat(self.app.store, self.id, self.device, os.getpid(), self._started_at)
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(self.app.settings.heartbeat_seconds):
+            try:
+                self._beat()
+            except SQLAlchemyError:
+                log.warning("heartbeat not written", exc_info=True)
+
+    def _warm_up(self) -> None:
+        """Import what the first job would wait for; learn what the device is called."""
+        if importlib.util.find_spec("cnsapp.tasks.warmup") is None:
+            return
+        try:
+            run: Callable[[App], Any] = importlib.import_module("cnsapp.tasks.warmup").run
+            self.device = str(run(self.app) or self.device)
+        except Exception:
+            log.exception("the warm-up failed; the first job will take longer")
+
+    def _stop_on_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), lambda *_: self._stop.set())
+
+    def _leave(self) -> None:
+        self._stop.set()
+        try:
+            left = states.release(self.app.store, self.id, kind_stop=True)
+            states.forget_worker(self.app.store, self.id)
+            log.info("worker %s ends; %s job(s) wait for the next one", self.id, left)
+        except SQLAlchemyError:
+            log.exception("worker %s ends without tidying up; the next one will", self.id)
+
+
+def _prepare_process(settings: Settings) -> None:
+    be_nice()
+    faulthandler.enable()
+    if settings.torch_threads:  # read when torch is imported, which no one has done yet
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(settings.torch_threads)
+
+
+def _log_to(file: Path) -> None:
+    handler = logging.handlers.RotatingFileHandler(
+        file, maxBytes=2_000_000, backupCount=3, encoding="utf-8"
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    queue_log = logging.getLogger("dbos")  # it would write to the console if it had no handler
+    queue_log.addHandler(handler)
+    queue_log.propagate = False
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(sentence + "\n")
+
+
+def _from_command_line() -> int:
+    parser = argparse.ArgumentParser(prog="python -m cnsapp.jobs.worker", description=__doc__)
+    parser.add_argument("--device")
+    parser.add_argument("--until-job", type=int)
+    parser.add_argument("--parent", type=int)
+    given = parser.parse_args()
+    return main(None, given.device, given.until_job, given.parent)
+
+
+if __name__ == "__main__":
+    sys.exit(_from_command_line())

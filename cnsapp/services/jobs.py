@@ -1,0 +1,287 @@
+"""Jobs as pages and commands see them: ask for one, look at it, stop it, wait for it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from cnsapp.bootstrap import App
+from cnsapp.errors import CnsError, NotFoundError
+from cnsapp.jobs.context import as_json
+from cnsapp.jobs.lock import WorkerLock
+from cnsapp.jobs.registry import get_kind, title_of
+from cnsapp.jobs.states import ACTIVE, is_alive, living_workers
+from cnsapp.jobs.supervisor import start_worker, stop_worker
+from cnsapp.settings import Settings
+from db.models import Job, JobPoint, Project, Worker
+from db.session import Store
+from db.types import utc_now
+
+DEAD_AFTER = float(Settings.model_fields["dead_after_seconds"].default)
+WORKER_TRIES = 6  # a job may kill three workers before it is marked failed
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as pages and commands show it."""
+
+    id: int
+    project_id: int | None
+    kind: str
+    title: str
+    state: str  # queued | running | done | failed | cancelled
+    progress: float
+    message: str
+    error: str | None
+    payload: dict[str, Any]
+    result: dict[str, Any]
+    cancel_requested: bool
+    requested_by: str
+    created_at: datetime
+    started_at: datetime | None
+    heartbeat_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in ACTIVE
+
+
+@dataclass(frozen=True)
+class JobPointView:
+    """One line of a job's log, or one point of its curve."""
+
+    id: int
+    at: datetime
+    message: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """The worker that does the jobs."""
+
+    alive: bool
+    device: str
+    since: datetime
+    n_running: int
+    host: str
+
+
+def submit_job(
+    store: Store,
+    *,
+    kind: str,
+    project_id: int | None,
+    payload: dict[str, Any] | None = None,
+    requested_by: str = "",
+) -> int:
+    """Ask for a job in one transaction and return its id; a worker takes it within half a second.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such kind of job.
+    NotFoundError
+        There is no such project.
+    """
+    with store.writing() as session:
+        return add_job(
+            session,
+            kind=kind,
+            project_id=project_id,
+            payload=payload,
+            requested_by=requested_by,
+        )
+
+
+def add_job(
+    session: Session,
+    *,
+    kind: str,
+    project_id: int | None,
+    payload: dict[str, Any] | None = None,
+    requested_by: str = "",
+) -> int:
+    """Add a job in the caller's transaction, so that a check before it ("one at a time") holds."""
+    get_kind(kind)
+    if project_id is not None and session.get(Project, project_id) is None:
+        raise NotFoundError(f"There is no project number {project_id}.")
+    job = Job(
+        kind=kind,
+        project_id=project_id,
+        payload=as_json(payload or {}),
+        requested_by=requested_by,
+    )
+    session.add(job)
+    session.flush()
+    return job.id
+
+
+def get_job(store: Store, *, job_id: int) -> JobView:
+    """Return a job; raise NotFoundError when there is none of that number."""
+    with store.reading() as session:
+        return _view(_row(session, job_id))
+
+
+def list_jobs(
+    store: Store, *, project_id: int | None = None, active_only: bool = False, limit: int = 30
+) -> list[JobView]:
+    """Return jobs, the newest first."""
+    wanted = select(Job).order_by(Job.id.desc()).limit(limit)
+    if project_id is not None:
+        wanted = wanted.where(Job.project_id == project_id)
+    if active_only:
+        wanted = wanted.where(Job.state.in_(ACTIVE))
+    with store.reading() as session:
+        return [_view(job) for job in session.scalars(wanted)]
+
+
+def cancel_job(store: Store, *, job_id: int, dead_after: float = DEAD_AFTER) -> JobView:
+    """Ask a job to stop.
+
+    A job that waits, or whose worker is dead, is cancelled at once; one that runs stops when its
+    task next looks, usually within a second. A job that has ended is left as it is.
+    """
+    with store.writing() as session:
+        job = session.get(Job, job_id, with_for_update=True)
+        if job is None:
+            raise _no_such_job(job_id)
+        if job.state in ACTIVE:
+            job.cancel_requested = True
+            if job.state == "queued" or not _is_worked_on(session, job, dead_after):
+                job.state, job.finished_at = "cancelled", utc_now()
+        return _view(job)
+
+
+def job_points(store: Store, *, job_id: int, after: int = 0) -> list[JobPointView]:
+    """Return the points of a job's curve after the one with this id, the oldest first."""
+    with store.reading() as session:
+        points = session.scalars(
+            select(JobPoint)
+            .where(JobPoint.job_id == job_id, JobPoint.id > after)
+            .order_by(JobPoint.id)
+        )
+        return [JobPointView(p.id, p.at, p.message, dict(p.values)) for p in points]
+
+
+def worker_view(store: Store, *, settings: Settings) -> WorkerView | None:
+    """Return the worker with the freshest pulse, or None when there never was one."""
+    with store.reading() as session:
+        worker = session.scalar(select(Worker).order_by(Worker.heartbeat_at.desc()).limit(1))
+        if worker is None:
+            return None
+        n_running = session.scalar(
+            select(func.count()).where(Job.state == "running", Job.worker_id == worker.id)
+        )
+        return WorkerView(
+            alive=is_alive(worker, settings.dead_after_seconds),
+            device=worker.device,
+            since=worker.started_at,
+            n_running=n_running or 0,
+            host=worker.host,
+        )
+
+
+def wait_for_job(
+    app: App,
+    *,
+    job_id: int,
+    poll: float = 0.2,
+    on_change: Callable[[JobView], None] | None = None,
+) -> JobView:
+    """Wait until a job has ended and return it.
+
+    The worker that runs is used; where there is none, one is started that ends with the job.
+
+    Raises
+    ------
+    CnsError
+        A worker was started several times and ended each time before the job did.
+    """
+    own: subprocess.Popen[bytes] | None = None
+    tries, last = 0, None
+    try:
+        while True:
+            job = get_job(app.store, job_id=job_id)
+            if on_change is not None and job != last:
+                on_change(job)
+            last = job
+            if not job.is_active:
+                return job
+            if (own is None or own.poll() is not None) and not _worker_exists(app):
+                tries += 1
+                if tries > WORKER_TRIES:
+                    raise CnsError(
+                        "The worker ends before it can do anything.",
+                        f"Job {job_id} still waits.",
+                        f"See worker.log and worker-output.log in {app.store.path('logs')}.",
+                    )
+                own = start_worker(app.settings, "--until-job", str(job_id))
+            time.sleep(poll)
+    finally:
+        if own is not None:
+            _let_it_end(own, ended=last is not None and not last.is_active)
+
+
+def _worker_exists(app: App) -> bool:
+    if WorkerLock(app.settings.root, app.settings.device).is_held_by_another():
+        return True
+    with app.store.reading() as session:
+        return bool(living_workers(session, app.settings.dead_after_seconds))
+
+
+def _let_it_end(worker: subprocess.Popen[bytes], *, ended: bool) -> None:
+    """Our worker ends by itself after its job; when the wait was broken off, tell it to."""
+    if ended:
+        try:
+            worker.wait(5.0)
+        except subprocess.TimeoutExpired:
+            pass
+    stop_worker(worker)
+
+
+def _is_worked_on(session: Session, job: Job, dead_after: float) -> bool:
+    return job.worker_id in living_workers(session, dead_after)
+
+
+def _row(session: Session, job_id: int) -> Job:
+    job = session.get(Job, job_id)
+    if job is None:
+        raise _no_such_job(job_id)
+    return job
+
+
+def _no_such_job(job_id: int) -> NotFoundError:
+    return NotFoundError(
+        f"There is no job number {job_id}.", remedy="`python -m cnsapp jobs` lists them."
+    )
+
+
+def _view(job: Job) -> JobView:
+    return JobView(
+        id=job.id,
+        project_id=job.project_id,
+        kind=job.kind,
+        title=title_of(job.kind),
+        state=job.state,
+        progress=job.progress,
+        message=job.message,
+        error=job.error,
+        payload=dict(job.payload),
+        result=dict(job.result),
+        cancel_requested=job.cancel_requested,
+        requested_by=job.requested_by,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        heartbeat_at=job.heartbeat_at,
+        finished_at=job.finished_at,
+    )
