@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging import pillow_files, tiff_files
 from cnsapp.imaging.color import lay_over_white, to_rgb
 from cnsapp.imaging.decoded import Decoded, ImageFacts, quiet, refusal
@@ -22,6 +23,7 @@ __all__ = [
     "ReadResult",
     "ReadingRule",
     "SampleRange",
+    "WindowMissingError",
     "read_image",
     "read_sample_range",
 ]
@@ -39,6 +41,14 @@ class ReadResult:
     facts: ImageFacts
 
 
+class WindowMissingError(UnreadableImageError):
+    """The project has not fixed a window for this kind of samples yet."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(f"The project has no intensity window for {kind} samples.")
+
+
 @dataclass(frozen=True)
 class SampleRange:
     """Kind and smallest and largest value of samples that need a window."""
@@ -49,7 +59,11 @@ class SampleRange:
 
 
 def read_image(
-    path: Path, rule: ReadingRule = DEFAULT_RULE, limits: Limits = DEFAULT_LIMITS
+    path: Path,
+    rule: ReadingRule = DEFAULT_RULE,
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    strict: bool = False,
 ) -> ReadResult:
     """Read any supported image file as sRGB pixels.
 
@@ -66,6 +80,8 @@ def read_image(
         The project's reading rule: the windows of 16-bit, signed and float samples.
     limits
         Bounds that are checked from the header, before anything is decoded.
+    strict
+        Do not fall back on a default window where the rule names none.
 
     Returns
     -------
@@ -76,6 +92,8 @@ def read_image(
     ------
     UnreadableImageError
         No supported image, damaged, cut off, beyond the limits; `what` is the reason.
+    WindowMissingError
+        Only if `strict`: the samples need a window and the rule has none for their kind.
 
     Examples
     --------
@@ -90,6 +108,8 @@ def read_image(
     try:
         with quiet():
             decoded = _decode(Path(path), limits)
+            if strict and not decoded.finished:
+                _require_window(decoded, rule)
             pixels = _picture(decoded, rule)
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise refusal(error) from error
@@ -125,6 +145,12 @@ def read_sample_range(path: Path, limits: Limits = DEFAULT_LIMITS) -> SampleRang
         return None
     ends = finite_range(decoded.samples)
     return None if ends is None else SampleRange(sample_kind(decoded.samples.dtype), *ends)
+
+
+def _require_window(decoded: Decoded, rule: ReadingRule) -> None:
+    kind = sample_kind(decoded.samples.dtype)
+    if rule.window(kind) is None and finite_range(decoded.samples) is not None:
+        raise WindowMissingError(kind)
 
 
 def _decode(path: Path, limits: Limits) -> Decoded:

@@ -161,7 +161,7 @@ def filtered_ids(project_id: int, wanted: ImageFilter) -> Select[int]:
         decided = exists().where(
             LabelEvent.id == Image.current_event_id, LabelEvent.annotator == wanted.annotator
         )
-        query = query.where(decided)
+        query = query.where(Image.current_state.in_(("label", "skip", "unsure")), decided)
     return query
 
 

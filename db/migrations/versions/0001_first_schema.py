@@ -134,6 +134,12 @@ def upgrade() -> None:
             unique=False,
         )
         batch_op.create_index("ix_image_group", ["project_id", "group_key", "id"], unique=False)
+        batch_op.create_index(
+            "ix_image_state", ["project_id", "status", "current_state", "id"], unique=False
+        )
+        batch_op.create_index(
+            "ix_image_page", ["project_id", "status", "id", "file_name"], unique=False
+        )
         batch_op.create_index("ix_image_name", ["project_id", "file_name", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_image_sha256"), ["sha256"], unique=False)
 
@@ -272,6 +278,8 @@ def downgrade() -> None:
     with op.batch_alter_table("image", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_image_sha256"))
         batch_op.drop_index("ix_image_name")
+        batch_op.drop_index("ix_image_page")
+        batch_op.drop_index("ix_image_state")
         batch_op.drop_index("ix_image_group")
         batch_op.drop_index("ix_image_browse")
 

@@ -1,0 +1,76 @@
+"""Which files of a folder may be images: listed by name, without reading them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+# files that lie beside images in every lab and that nobody takes for images
+NOT_IMAGES = frozenset((
+    ".csv", ".tsv", ".txt", ".md", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".ini", ".log",
+    ".py", ".r", ".m", ".ipynb", ".html", ".htm", ".toml", ".sha256", ".md5", ".lnk", ".db",
+    ".bat", ".sh",
+))  # fmt: skip
+NOT_IMAGE_NAMES = frozenset(("thumbs.db", "desktop.ini", "readme", "license", "__macosx"))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that may be an image."""
+
+    path: Path
+    name: str  # relative to the imported folder, with "/"
+
+    @property
+    def folder(self) -> str:
+        """The folder it lies in, relative to the imported one; empty at the top."""
+        parent = str(PurePosixPath(self.name).parent)
+        return "" if parent == "." else parent
+
+
+def is_ignored(name: str) -> bool:
+    """Return whether a file or folder of this name is plainly no image: hidden, or a table or text.
+
+    Examples
+    --------
+    >>> [is_ignored(name) for name in ("labels.csv", ".DS_Store", "a.jpg", "scan", "notes.doc")]
+    [True, True, False, False, False]
+    """
+    low = name.casefold()
+    return low.startswith(".") or low in NOT_IMAGE_NAMES or Path(low).suffix in NOT_IMAGES
+
+
+def printable(name: str) -> str:
+    """Return a file name as text that a database can hold (names need not be valid Unicode)."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def iter_candidates(root: Path) -> Iterator[Candidate]:
+    """Yield the files below a folder that may be images, sorted by path.
+
+    Linked folders are not entered (they may form a ring); files that are no regular files (pipes,
+    devices) are left out.
+    """
+    yield from _walk(root, "")
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[Candidate]:
+    with os.scandir(folder) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
+    for entry in entries:
+        if is_ignored(entry.name):
+            continue
+        name = prefix + printable(entry.name)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk_quietly(Path(entry.path), name + "/")
+        elif entry.is_file():
+            yield Candidate(Path(entry.path), name)
+
+
+def _walk_quietly(folder: Path, prefix: str) -> Iterator[Candidate]:
+    try:
+        yield from _walk(folder, prefix)
+    except PermissionError:  # one closed sub-folder must not stop the rest; it is told by its name
+        yield Candidate(folder, prefix.rstrip("/"))
