@@ -154,7 +154,7 @@ def _new_only(
                 LabelEvent.annotator == annotator,
                 ~voided,
             )
-        ).tuples()
+        )
     )
     return [row for row in dict.fromkeys(rows) if row not in there]
 
@@ -198,7 +198,7 @@ def _read_csv(path: Path) -> tuple[str, list[tuple[str, str]]]:
 def _class_ids(session: Session, project_id: int, labels: Iterable[str]) -> dict[str, int]:
     rows = session.execute(
         select(LabelClass.name_key, LabelClass.id).where(LabelClass.project_id == project_id)
-    ).tuples()
+    )
     known = dict(rows.all())
     unknown = sorted({label for label in labels if name_key(label) not in known})
     if unknown:

@@ -249,7 +249,7 @@ def _known_images(session: Session, project_id: int, ids: set[int]) -> dict[int,
         rows = select(Image.id, Image.sha256).where(
             Image.id.in_(part), Image.project_id == project_id
         )
-        known.update(session.execute(rows).tuples().all())
+        known.update(session.execute(rows).all())
     return known
 
 
@@ -361,7 +361,7 @@ def _labels(session: Session, image_ids: Iterable[int]) -> tuple[ImageLabel, ...
             Image.current_state,
             func.coalesce(Image.current_event_id, 0),
         ).where(Image.id.in_(part))
-        found += [ImageLabel(*row) for row in session.execute(rows).tuples()]
+        found += [ImageLabel(*row) for row in session.execute(rows)]
     return tuple(found)
 
 
