@@ -8,7 +8,16 @@ from typing import Any
 from cnsapp.errors import InvalidInputError
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
-BACKBONES: dict[str, str] = {"efficientnet_lite0": "EfficientNet-Lite0 (works offline)"}
+BACKBONES: dict[str, str] = {  # as in cnsapp.ml.backbones, which the web process never imports
+    "efficientnet_lite0": "EfficientNet-Lite0 (works offline)",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "mobilenet_v3_large": "MobileNet v3 large",
+    "efficientnet_b0": "EfficientNet-B0",
+    "convnext_tiny": "ConvNeXt tiny",
+    "vgg16": "VGG-16",
+    "densenet121": "DenseNet-121",
+}
 
 
 def _whole(lowest: int, highest: int) -> Any:
