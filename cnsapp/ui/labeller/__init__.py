@@ -1,0 +1,195 @@
+"""The labelling component: a grid, one by one, or the review gallery, in the browser's own hands.
+
+Labels need no rerun: the browser sends them to `/api/labels` (see `http.py`) and calls them saved
+when the answer says that the database has them. The page only decides which images are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import streamlit as st
+
+Mode = Literal["grid", "single", "review"]
+Tone = Literal["plain", "wrong", "changed"]
+PAGE_SIZE = 200  # cells a browser draws and paints without being noticed
+
+_HERE = Path(__file__).parent
+_PARTS = ("outbox.js", "state.js", "panel.js", "grid.js", "single.js", "labeller.js")
+
+
+class ShownImage(Protocol):
+    """What the component needs to know of an image; `services.images.ImageItem` has it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def class_id(self) -> int | None: ...
+    @property
+    def rev(self) -> int: ...
+
+
+class ShownClass(Protocol):
+    """What the component needs to know of a class; `services.projects.ClassView` has it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def parent(self) -> str | None: ...
+    @property
+    def color(self) -> str: ...
+    @property
+    def hotkey(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A short text on an image of the review gallery, such as “liver 0.98”."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What the component asks its page for."""
+
+    opened: int | None  # review: the image to explain, for this one rerun
+    wants_after: int | None  # single: the queue goes on behind this image
+
+
+def labeller(
+    *,
+    key: str,
+    mode: Mode = "grid",
+    images: Sequence[ShownImage],
+    classes: Sequence[ShownClass],
+    project_id: int,
+    annotator: str,
+    counts: Any = None,
+    as_of: int | None = None,
+    badges: Mapping[int, Badge] | None = None,
+    queue: str = "",
+    more: bool = False,
+    empty: str = "",
+    height: int | None = None,
+) -> Labelled:
+    """Draw the component and return what it asks for.
+
+    Parameters
+    ----------
+    key
+        Its name on the page; the browser keeps selection and scroll place while it stays.
+    images
+        At most `PAGE_SIZE` in a grid; in single mode the next part of the queue.
+    annotator
+        Who labels. Empty: the component asks for a name instead of labelling.
+    counts
+        `services.images.Counts` of the project, shown as progress.
+    as_of
+        `services.labels.high_water`, read *before* images and counts: rows of a slow rerun then
+        never paint over labels that were saved meanwhile.
+    badges
+        Review: image id to its badge.
+    queue
+        Single: names the list that `images` is a part of; another name starts afresh.
+    more
+        Single: there are further images behind the last one.
+    empty
+        What to say when there are no images.
+    height
+        In pixels; by default as high as the window leaves room for.
+    """
+    shown = badges or {}
+    result = _component()(
+        key=key,
+        data={
+            "mode": mode,
+            "images": [_row(image, shown.get(image.id)) for image in images],
+            "classes": [_choice(one) for one in classes],
+            "project_id": project_id,
+            "annotator": annotator,
+            "counts": _counts(counts),
+            "as_of": as_of,
+            "queue": queue,
+            "more": more,
+            "empty": empty,
+            "height": height,
+        },
+        on_open_change=_nothing,
+        on_more_change=_nothing,
+    )
+    return Labelled(opened=result.open, wants_after=_after(result.more, queue))
+
+
+def wanted_after(key: str, queue: str) -> int | None:
+    """Return what `labeller` will return as `wants_after`, before the page fetches the images."""
+    state = st.session_state.get(key)
+    return _after(state.get("more"), queue) if isinstance(state, Mapping) else None
+
+
+@cache
+def _component() -> Any:
+    # one module out of several files: a component's script cannot import its neighbours
+    script = "\n".join((_HERE / part).read_text(encoding="utf-8") for part in _PARTS)
+    style = (_HERE / "labeller.css").read_text(encoding="utf-8")
+    return st.components.v2.component("cnsapp_labeller", css=style, js=script)
+
+
+def _after(asked: Any, queue: str) -> int | None:
+    if not isinstance(asked, Mapping) or asked.get("queue") != queue:
+        return None
+    after = asked.get("after")
+    return after if isinstance(after, int) and not isinstance(after, bool) else None
+
+
+def _row(image: ShownImage, badge: Badge | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": image.id,
+        "sha": image.sha256[:8],
+        "name": image.name,
+        "state": image.state,
+        "class_id": image.class_id,
+        "rev": image.rev,
+    }
+    if badge is not None:
+        row["badge"] = asdict(badge)
+    return row
+
+
+def _choice(one: ShownClass) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "parent": one.parent,
+        "color": one.color,
+        "hotkey": one.hotkey,
+    }
+
+
+def _counts(counts: Any) -> dict[str, Any] | None:
+    if counts is None:
+        return None
+    return {
+        "images": counts.images,
+        "labelled": counts.labelled,
+        "skipped": counts.skipped,
+        "unsure": counts.unsure,
+        "per_class": {str(class_id): n for class_id, n in counts.per_class.items()},
+    }
+
+
+def _nothing() -> None:
+    """The page reads what the component set; there is nothing to do beforehand."""

@@ -1,0 +1,142 @@
+"""The route that takes labels from the browser, and the one that says what can be undone."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from cnsapp.bootstrap import App
+from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from cnsapp.services import labels
+
+MOST_BYTES = 1_000_000  # of a message; 2,000 events are half of it
+UNDO_STEPS = 50  # in one answer; the browser asks again when they are used up
+
+log = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _RefusedError(Exception):
+    """A request that is not answered, with its status and the sentence that says why."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        self.status = status
+        super().__init__(sentence)
+
+
+def routes(app: App) -> list[Route]:
+    """Return the routes of the labelling component."""
+
+    async def post_labels(request: Request) -> Response:
+        require_same_origin(request)
+        message = await _read_message(request)
+        project_id, annotator, events = _parts(message)
+        receipt = await run_in_threadpool(
+            labels.record_events,
+            app.store,
+            project_id=project_id,
+            annotator=annotator,
+            events=events,
+        )
+        return JSONResponse(receipt.as_json())
+
+    async def get_undo(request: Request) -> Response:
+        query = request.query_params
+        steps = await run_in_threadpool(
+            labels.undo_stack,
+            app.store,
+            project_id=_number(query.get("project")) or 0,
+            annotator=query.get("annotator", ""),
+            limit=UNDO_STEPS,
+            before=_number(query.get("before")),
+        )
+        return JSONResponse(
+            {"steps": [step.as_json() for step in steps]}, headers={"Cache-Control": "no-store"}
+        )
+
+    return [
+        Route("/api/labels", _in_words(post_labels), methods=["POST"]),
+        Route("/api/labels/undo", _in_words(get_undo), methods=["GET"]),
+    ]
+
+
+def require_same_origin(request: Request) -> None:
+    """Refuse a request that a page of another site made a browser send."""
+    origin = request.headers.get("origin", "")
+    if not origin or urlsplit(origin).netloc != request.headers.get("host"):
+        raise _RefusedError(403, "Labels are taken from this app's own pages only.")
+
+
+def _in_words(handler: Handler) -> Handler:
+    """Answer failures with a sentence as JSON; `permanent` means that trying again is no use."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except _RefusedError as refused:
+            return _sentence(refused.status, str(refused))
+        except NotFoundError as error:
+            return _sentence(404, str(error), permanent=True)
+        except InvalidInputError as error:
+            return _sentence(422, str(error), permanent=True)
+        except CnsError as error:
+            log.warning("labels were not taken", exc_info=True)
+            return _sentence(503, str(error))
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception:
+            log.exception("labels could not be stored")
+            return _sentence(500, "The label could not be stored; the log says why.")
+
+    return answer
+
+
+def _sentence(status: int, sentence: str, *, permanent: bool = False) -> JSONResponse:
+    return JSONResponse({"error": sentence, "permanent": permanent}, status_code=status)
+
+
+async def _read_message(request: Request) -> dict[str, Any]:
+    if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+        raise _RefusedError(415, "Labels come as application/json.")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise _RefusedError(413, f"A message of labels holds at most {MOST_BYTES:,} bytes.")
+    try:
+        message = json.loads(bytes(body))
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(400, "The message is not JSON.") from error
+    if not isinstance(message, dict):
+        raise _RefusedError(400, "The message is not a JSON object.")
+    return message
+
+
+def _parts(message: dict[str, Any]) -> tuple[int, str, list[Any]]:
+    project_id, annotator = message.get("project_id"), message.get("annotator")
+    events = message.get("events")
+    if isinstance(project_id, bool) or not isinstance(project_id, int):
+        raise _RefusedError(400, "The message does not say which project it is for.")
+    if not isinstance(annotator, str):
+        raise _RefusedError(400, "The message does not say who labelled.")
+    if not isinstance(events, list) or not events:
+        raise _RefusedError(400, "The message holds no list of labels.")
+    if not 0 < project_id < 2**53:
+        raise NotFoundError(f"There is no project number {project_id}.")
+    return project_id, annotator, events
+
+
+def _number(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise _RefusedError(400, f"“{text[:40]}” is not a number.")
+    return int(text)

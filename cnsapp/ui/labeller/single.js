@@ -1,0 +1,148 @@
+// One by one: a large picture, a class key, the next picture in the same frame.
+
+const AHEAD = 5; // pictures fetched and decoded before they are needed
+const FEW = 15; // with fewer left, the page is asked for more
+
+function buildSingle(s) {
+  s.pos = 0;
+  s.pictures = new Map();
+  s.ui.frame = el("div", "frame", { role: "img", tabindex: "0" });
+  s.ui.name = el("span", "name");
+  s.ui.now = el("span", "now");
+  s.ui.place = el("span", "place");
+  const foot = el("div", "foot", {},
+    button("‹", "←", "Previous image", () => goTo(s, s.pos - 1)),
+    s.ui.name, s.ui.now, s.ui.place,
+    button("›", "→", "Next image", () => goTo(s, s.pos + 1)));
+  s.ui.view.replaceChildren(el("div", "one", {}, s.ui.frame, foot));
+}
+
+// The page's rows are added to the queue; the ones already in it keep their place.
+function fillQueue(s) {
+  if (s.queue !== s.data.queue) {
+    s.queue = s.data.queue;
+    s.images = [];
+    s.at = new Map();
+    s.pos = 0;
+    s.asked = null;
+  }
+  const fresh = s.data.images.filter((row) => !s.at.has(row.id));
+  const first = !s.images.length;
+  for (const row of fresh) {
+    s.at.set(row.id, s.images.length);
+    s.images.push(row);
+  }
+  if (first) s.pos = firstPlace(s);
+}
+
+// Where to start: behind what a reload caught on its way to the database.
+function firstPlace(s) {
+  const place = s.images.findIndex((row) => !s.ahead.has(row.id));
+  return place < 0 ? s.images.length : place;
+}
+
+function goTo(s, pos) {
+  s.pos = Math.max(0, Math.min(s.images.length, pos));
+  paintSingle(s);
+  askForMore(s);
+}
+
+function askForMore(s) {
+  const left = s.images.length - s.pos;
+  if (!s.data.more || left >= FEW || !s.images.length) return;
+  const after = s.images[s.images.length - 1].id;
+  if (s.asked === after) return;
+  s.asked = after;
+  s.set("more", { queue: s.queue, after });
+}
+
+function paintSingle(s) {
+  const row = s.images[s.pos];
+  const { frame, name, now, place } = s.ui;
+  if (!row) return paintEnd(s);
+  const label = shownLabel(s, row.id);
+  const word = labelWord(s, label);
+  if (frame.dataset.id !== String(row.id)) showPicture(s, frame, row);
+  name.textContent = name.title = row.name;
+  now.replaceChildren();
+  if (word) {
+    const swatch = el("span", "swatch");
+    if (label.state === "label") swatch.style.background = (s.classes.get(label.class_id) || {}).color || "";
+    else swatch.hidden = true;
+    now.append(swatch, word, el("span", "tick", { text: label.state === "wait" ? "" : s.ahead.has(row.id) ? "…" : "✓" }));
+  }
+  place.textContent = `${number(s.pos + 1)} of ${number(s.images.length)}${s.data.more ? "+" : ""}`;
+  frame.setAttribute("aria-label", `${baseName(row.name)}, ${word || "no label"}`);
+  paintChoice(s, [row.id]);
+}
+
+function paintEnd(s) {
+  const { frame, name, now, place } = s.ui;
+  frame.dataset.id = "";
+  const waiting = s.data.more && s.images.length;
+  const text = waiting ? "Fetching more images…" : s.images.length ? "That was the last image of this list." : s.data.empty || "No image matches.";
+  frame.replaceChildren(el("p", "empty", { text }));
+  frame.setAttribute("aria-label", text);
+  name.textContent = now.textContent = "";
+  place.textContent = s.images.length ? `${number(s.images.length)} seen` : "";
+  paintChoice(s, []);
+}
+
+function showPicture(s, frame, row) {
+  const entry = fetchPicture(s, row);
+  frame.dataset.id = row.id;
+  frame.replaceChildren(entry.img);
+  frame.classList.toggle("loading", !entry.ready);
+  frame.classList.remove("broken");
+  // until the picture is here, its thumbnail stands in for it
+  frame.style.backgroundImage = entry.ready ? "" : `url("${thumbUrl(row)}")`;
+  const current = () => frame.dataset.id === String(row.id);
+  const done = () => current() && (frame.classList.remove("loading"), (frame.style.backgroundImage = ""));
+  if (!entry.ready) entry.loaded.then(done, () => current() && showBroken(frame, row));
+}
+
+function showBroken(frame, row) {
+  frame.classList.remove("loading");
+  frame.classList.add("broken");
+  frame.style.backgroundImage = "";
+  frame.replaceChildren(el("p", "empty", { text: `${row.name} cannot be shown. You can skip it (S).` }));
+}
+
+// Pictures are fetched once and decoded before they are shown, so that a key shows the next at once.
+function fetchPicture(s, row) {
+  s.pictures = s.pictures || new Map();
+  let entry = s.pictures.get(row.id);
+  if (entry) return entry;
+  const img = el("img", "", { alt: "", draggable: "false" });
+  img.src = viewUrl(row);
+  entry = { img, ready: false };
+  entry.loaded = img.decode().then(() => void (entry.ready = true));
+  entry.loaded.catch(() => s.pictures.delete(row.id));
+  s.pictures.set(row.id, entry);
+  return entry;
+}
+
+function fetchAhead(s) {
+  for (let i = s.pos; i <= s.pos + AHEAD && i < s.images.length; i++) fetchPicture(s, s.images[i]);
+  if (s.images[s.pos - 1]) fetchPicture(s, s.images[s.pos - 1]);
+  const near = new Set(s.images.slice(Math.max(0, s.pos - 8), s.pos + 2 * AHEAD).map((row) => row.id));
+  for (const id of s.pictures.keys()) if (!near.has(id)) s.pictures.delete(id);
+}
+
+function singleKey(s, e) {
+  const steps = { ArrowLeft: s.pos - 1, ArrowRight: s.pos + 1, Home: 0 };
+  if (!(e.key in steps)) return false;
+  goTo(s, steps[e.key]);
+  fetchAhead(s);
+  return true;
+}
+
+// Bring back an image whose label was undone: go to it, or put it into the queue here.
+function bringBack(s, id) {
+  if (s.at.has(id)) return goTo(s, s.at.get(id));
+  const known = s.known.get(id);
+  if (!known || !known.sha) return;
+  s.images.splice(s.pos, 0, { id, sha: known.sha, name: known.name });
+  s.at = new Map(s.images.map((row, i) => [row.id, i]));
+  goTo(s, s.pos);
+}
