@@ -56,7 +56,7 @@ class ImageFolder:
             The data folder cannot take it.
         """
         folder = self.root / "images"
-        part = folder / f"{PART}{_host()}-{os.getpid()}-{uuid.uuid4().hex}"
+        part = folder / own_name(PART)
         digest, n_bytes = hashlib.sha256(), 0
         try:
             with _opened(source) as reading, part.open("wb") as writing:
@@ -87,7 +87,7 @@ class ImageFolder:
         """Remove copies that a killed import left behind; return how many."""
         removed = 0
         for part in (self.root / "images").glob(f"{PART}*"):
-            if _is_abandoned(part):
+            if is_abandoned(part, PART):
                 part.unlink(missing_ok=True)
                 removed += 1
         return removed
@@ -150,8 +150,14 @@ def _host() -> str:
     return socket.gethostname().replace("-", "_")[:40] or "host"
 
 
-def _is_abandoned(part: Path) -> bool:
-    fields = part.name.removeprefix(PART).split("-")
+def own_name(prefix: str) -> str:
+    """Return a passing name that says which process on which computer uses it."""
+    return f"{prefix}{_host()}-{os.getpid()}-{uuid.uuid4().hex}"
+
+
+def is_abandoned(part: Path, prefix: str) -> bool:
+    """Return whether the process that made this file or folder (see `own_name`) is gone."""
+    fields = part.name.removeprefix(prefix).split("-")
     try:
         age = time.time() - part.stat().st_mtime
     except OSError:

@@ -1,0 +1,210 @@
+"""What an import was told about its files: the label and the group of each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from cnsapp.domain.names import clean_name
+from cnsapp.errors import InvalidInputError
+from cnsapp.imaging.candidates import Candidate
+
+FOLDERS, FOLDER = "folders", "folder"
+SIDECAR = "labels.csv"  # a table of this name in the imported folder may give the groups
+
+Find = Callable[[Candidate, str], str | None]  # (file, its SHA-256) -> label or group
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file about images: a row for each, found by path, by name or by SHA-256."""
+
+    path: Path
+    key: str  # "file" or "sha256"
+    columns: tuple[str, ...]
+    rows: dict[str, dict[str, str]]
+    by_base: dict[str, str] = field(default_factory=dict)  # last part of a path -> its key, if one
+
+    def value(self, candidate: Candidate, sha256: str, column: str) -> str | None:
+        """Return the cell of a file in a column, None when there is none or it is empty."""
+        row = self.rows.get(sha256 if self.key == "sha256" else _path_key(candidate.name))
+        if row is None and self.key == "file":
+            row = self.rows.get(self.by_base.get(_base(candidate.name), ""))
+        return (row or {}).get(column) or None
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """How an import finds the label and the group of each file."""
+
+    label_of: Find
+    group_of: Find
+    labels: bool
+
+
+def make_plan(root: Path, labels: str | None, group_from: str | None) -> ImportPlan:
+    """Understand `labels` ("folders", a CSV file, None) and `group_from` (see `import_folder`).
+
+    Raises
+    ------
+    InvalidInputError
+        The CSV cannot be used, or `group_from` is neither "folder", a column, nor a pattern with
+        one group in parentheses.
+    """
+    table = None if labels in (None, FOLDERS) else read_table(_find_csv(root, str(labels)))
+    if table is not None and "label" not in table.columns:
+        raise InvalidInputError(
+            f"{table.path.name} has no column “label”; it has {', '.join(table.columns)}.",
+            "",
+            "Name the column with the labels “label”.",
+        )
+    return ImportPlan(
+        _label_finder(labels, table), _group_finder(root, labels, group_from, table), bool(labels)
+    )
+
+
+def _label_finder(labels: str | None, table: Table | None) -> Find:
+    if table is not None:
+        found = table
+        return lambda file, sha256: clean_name(found.value(file, sha256, "label") or "") or None
+    if labels == FOLDERS:
+        return lambda file, _: clean_name(PurePosixPath(file.folder).name) or None
+    return _nothing
+
+
+def _nothing(_file: Candidate, _sha256: str) -> str | None:
+    return None
+
+
+def _group_finder(
+    root: Path, labels: str | None, group_from: str | None, table: Table | None
+) -> Find:
+    if not group_from:
+        if table is not None and "group" in table.columns:
+            with_groups = table
+            return lambda file, sha256: with_groups.value(file, sha256, "group")
+        return _nothing
+    if group_from == FOLDER:
+        return _folder_above_label if labels == FOLDERS else lambda file, _: file.folder or None
+    column = group_from.strip().casefold()
+    if table is None and (root / SIDECAR).is_file() and column.isidentifier():
+        table = read_table(root / SIDECAR)
+    if table is not None and column in table.columns:
+        found = table
+        return lambda file, sha256: found.value(file, sha256, column)
+    return _pattern(group_from, table)
+
+
+def _folder_above_label(file: Candidate, _sha256: str) -> str | None:
+    # the lowest folder is the class: what lies above it is the patient
+    above = str(PurePosixPath(file.folder).parent) if file.folder else ""
+    return above if above not in ("", ".") else None
+
+
+def _pattern(group_from: str, table: Table | None) -> Find:
+    columns = f" The columns of {table.path.name} are {', '.join(table.columns)}." if table else ""
+    try:
+        pattern = re.compile(group_from)
+    except re.error as error:
+        raise InvalidInputError(
+            f"The group pattern “{group_from}” is no valid regular expression: {error}.{columns}",
+            "",
+            "For example, (case_\\d+) takes “case_005” out of “case_005_pt_1.png”.",
+        ) from error
+    if pattern.groups < 1:
+        raise InvalidInputError(
+            f"“{group_from}” is not a column, and as a pattern it has no part in parentheses."
+            f"{columns}",
+            "The part in parentheses says what of the file name is the group.",
+            "For example, (case_\\d+) takes “case_005” out of “case_005_pt_1.png”.",
+        )
+
+    def find(file: Candidate, _sha256: str) -> str | None:
+        match = pattern.search(file.name)
+        return next((part for part in match.groups() if part), None) if match else None
+
+    return find
+
+
+def _find_csv(root: Path, labels: str) -> Path:
+    given = Path(labels).expanduser()
+    for path in (given, root / labels):
+        if path.is_file():
+            return path
+    raise InvalidInputError(
+        f"There is no file {given}.",
+        "It was named as the table of labels.",
+        "Check the path, or use `folders` to take the labels from the folders.",
+    )
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV with a column `file` or `sha256`; commas, semicolons and tabs all separate.
+
+    Raises
+    ------
+    InvalidInputError
+        It cannot be read, has neither column, or names a file twice with different values.
+    """
+    lines = list(csv.reader(io.StringIO(_text(path), newline=""), delimiter=_delimiter(path)))
+    head = tuple(clean_name(cell).casefold() for cell in lines[0]) if lines else ()
+    key = next((name for name in ("file", "sha256") if name in head), None)
+    if key is None:
+        raise InvalidInputError(
+            f"{path.name} has the columns {', '.join(head) or 'none'}, but neither “file” nor "
+            "“sha256”.",
+            "One of them must say which image a row is about.",
+            "Name the columns in the first line.",
+        )
+    rows: dict[str, dict[str, str]] = {}
+    for cells in lines[1:]:
+        row = {name: cell.strip() for name, cell in zip(head, cells, strict=False)}
+        name = _path_key(row.get(key, "")) if key == "file" else row.get(key, "").lower()
+        if name and rows.setdefault(name, row) != row:
+            raise InvalidInputError(
+                f"{path.name} has two different rows for “{row[key]}”.",
+                "One of them must be wrong.",
+                "Keep one of the two.",
+            )
+    return Table(path, key, head, rows, _bases(rows) if key == "file" else {})
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw.decode("utf-16")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", "replace")  # what Excel writes in Western Europe
+
+
+def _delimiter(path: Path) -> str:
+    first = _text(path).split("\n", 1)[0]
+    return max(",;\t", key=first.count)
+
+
+def _path_key(name: str) -> str:
+    return unicodedata.normalize("NFC", name.strip().replace("\\", "/").removeprefix("./"))
+
+
+def _base(name: str) -> str:
+    return _path_key(name).rsplit("/", 1)[-1]
+
+
+def _bases(rows: dict[str, dict[str, str]]) -> dict[str, str]:
+    seen: dict[str, str] = {}
+    double: set[str] = set()
+    for name in rows:
+        base = _base(name)
+        if seen.setdefault(base, name) != name:
+            double.add(base)
+    return {base: name for base, name in seen.items() if base not in double}

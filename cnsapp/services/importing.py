@@ -1,0 +1,388 @@
+"""Bring images into a project: every file is imported, a duplicate, or skipped with its reason."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from cnsapp.bootstrap import App
+from cnsapp.errors import Cancelled, InvalidInputError, UnreadableImageError
+from cnsapp.imaging.candidates import Candidate
+from cnsapp.imaging.reader import WindowMissingError, read_image, read_sample_range
+from cnsapp.imaging.sniff import SUFFIXES, sniff
+from cnsapp.imaging.store import ImageFolder, Part, hash_file
+from cnsapp.imaging.thumbs import make_thumbs
+from cnsapp.imaging.window import ReadingRule, fit_window
+from cnsapp.services.images import reading_rule
+from cnsapp.services.import_plan import FOLDER, FOLDERS, ImportPlan, make_plan
+from cnsapp.services.import_rows import Arrival, store_arrivals
+from cnsapp.services.import_source import Source, find_source, limits_of, opened_source
+from cnsapp.services.import_uploads import save_uploads
+from cnsapp.services.labels import clean_annotator, import_labels
+from db.models import Image, Project
+
+__all__ = [
+    "ImportReport",
+    "Preview",
+    "Skipped",
+    "import_folder",
+    "preview_folder",
+    "save_uploads",
+]
+
+CHUNK = 200  # rows a transaction: somebody who labels meanwhile waits a few milliseconds
+SAMPLE = 32  # files whose values decide a project's window
+LARGE = 20_000_000  # bytes from which files are decoded one at a time, to keep memory flat
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was not imported, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass
+class ImportReport:
+    """What came of an import: found = imported + duplicates + skipped."""
+
+    found: int = 0
+    imported: int = 0
+    duplicates: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    labelled: int = 0
+    new_classes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as commands and job results show it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A quick look at a folder before its import."""
+
+    n_files: int
+    folders: list[tuple[str, int]]  # class folders and their numbers of files
+    groups: list[tuple[str, str | None]]  # some files and the group each would get
+    n_groups: int
+    n_without_group: int
+    refused: list[Skipped]
+
+
+def import_folder(
+    app: App,
+    *,
+    project_id: int,
+    path: Path,
+    labels: str | None = None,
+    group_from: str | None = None,
+    link: bool = False,
+    annotator: str = "import",
+    progress: Progress | None = None,
+    check_cancelled: Callable[[], None] | None = None,
+    allowed_roots: Sequence[Path] | None = None,
+) -> ImportReport:
+    """Import a folder, a zip archive or one image file into a project.
+
+    Running the same import again changes nothing, so that one that was killed is simply repeated.
+
+    Parameters
+    ----------
+    path
+        What to import. Hidden files, tables and texts in it are no images and are not counted.
+    labels
+        "folders": the folder of a file is its label. A CSV file: its column `label`. None: none.
+    group_from
+        "folder": the folder (with labels from folders: the folder above it). A column of the CSV.
+        Otherwise a regular expression whose first matching part in parentheses is the group.
+    link
+        Leave the originals where they are instead of copying them.
+    allowed_roots
+        Folders below which `path` must lie; None allows all.
+
+    Raises
+    ------
+    InvalidInputError
+        `path`, `labels` or `group_from` cannot be used, or there is no image.
+    NotFoundError
+        There is no such project.
+    StoreError
+        The data folder cannot take more; what was imported is kept.
+    """
+    who = clean_annotator(annotator)
+    rule = reading_rule(app.store, project_id=project_id)
+    real = find_source(app, path, allowed_roots)
+    if link and not real.is_dir() and real.suffix.casefold() == ".zip":
+        raise InvalidInputError(
+            f"{real.name} cannot be linked: the images inside a zip have no place of their own.",
+            "",
+            "Import it without linking, or unpack it first.",
+        )
+    with opened_source(app, real, allowed_roots) as source:
+        plan = make_plan(source.root, labels, group_from)
+        if not source.candidates and not source.refused:
+            raise InvalidInputError(
+                f"There are no images in {real}.",
+                "Hidden files, tables and texts are not taken for images.",
+                "Choose the folder that holds the images, or one above it.",
+            )
+        work = _Import(app, project_id, source, plan, rule, link, who)
+        work.folder.clean_leftovers()
+        work.run(progress or _ignore, check_cancelled or _go_on)
+    if labels == FOLDERS and group_from == FOLDER and work.n_groups == 0:
+        work.report.notes.append(
+            "No groups: no file has a folder above its class folder to take them from."
+        )
+    return work.report
+
+
+def preview_folder(
+    app: App,
+    *,
+    path: Path,
+    labels: str | None = None,
+    group_from: str | None = None,
+    allowed_roots: Sequence[Path] | None = None,
+    n_examples: int = 8,
+) -> Preview:
+    """Return what an import would find, without reading the images; errors as `import_folder`."""
+    real = find_source(app, path, allowed_roots)
+    with opened_source(app, real, allowed_roots) as source:
+        plan = make_plan(source.root, labels, group_from)
+        folders = Counter(candidate.folder for candidate in source.candidates)
+        groups = [(file.name, plan.group_of(file, "")) for file in source.candidates]
+        step = max(1, len(groups) // n_examples)
+        return Preview(
+            n_files=len(source.candidates) + len(source.refused),
+            folders=sorted(folders.items()),
+            groups=groups[::step][:n_examples],
+            n_groups=len({group for _, group in groups if group}),
+            n_without_group=sum(1 for _, group in groups if not group),
+            refused=[Skipped(*pair) for pair in source.refused],
+        )
+
+
+def _ignore(_done: int, _total: int, _name: str) -> None:
+    return None
+
+
+def _go_on() -> None:
+    return None
+
+
+class _Import:
+    """One import: threads read files, this thread stores what they found in the files' order."""
+
+    def __init__(
+        self,
+        app: App,
+        project_id: int,
+        source: Source,
+        plan: ImportPlan,
+        rule: ReadingRule,
+        link: bool,
+        annotator: str,
+    ) -> None:
+        self.app, self.project_id, self.source, self.plan = app, project_id, source, plan
+        self.rule, self.link, self.annotator = rule, link, annotator
+        self.limits = limits_of(app)
+        self.folder = ImageFolder(app.store.root)
+        self.report = ImportReport(skipped=[Skipped(*pair) for pair in source.refused])
+        self.report.found = len(source.candidates) + len(source.refused)
+        self.batch: list[Arrival] = []
+        self.label_of_bytes: dict[str, str] = {}
+        self.n_groups = 0
+        self._one_large = threading.Lock()
+
+    def run(self, progress: Progress, check_cancelled: Callable[[], None]) -> None:
+        total, done = len(self.source.candidates), 0
+        n_threads = min(4, (os.cpu_count() or 1) + 1)
+        waiting: deque[tuple[Candidate, Future[Arrival | Skipped]]] = deque()
+        with ThreadPoolExecutor(n_threads, "import") as pool:
+            try:
+                for candidate in self.source.candidates:
+                    check_cancelled()
+                    waiting.append((candidate, pool.submit(self._read, candidate)))
+                    if len(waiting) >= 4 * n_threads:
+                        done += self._take(waiting, progress, done, total)
+                while waiting:
+                    check_cancelled()
+                    done += self._take(waiting, progress, done, total)
+                self._flush()
+            except BaseException as error:
+                self._wind_up(waiting, keep=isinstance(error, Cancelled))
+                raise
+
+    def _take(
+        self,
+        waiting: deque[tuple[Candidate, Future[Arrival | Skipped]]],
+        progress: Progress,
+        done: int,
+        total: int,
+    ) -> int:
+        candidate, future = waiting.popleft()
+        try:
+            outcome = future.result()
+        except WindowMissingError as missing:
+            self._fix_window(missing.kind, candidate)
+            outcome = self._read(candidate)
+        if isinstance(outcome, Skipped):
+            self.report.skipped.append(outcome)
+        else:
+            self.batch.append(outcome)
+            if len(self.batch) >= CHUNK:
+                self._flush()
+        progress(done + 1, total, candidate.name)
+        return 1
+
+    def _wind_up(
+        self, waiting: Iterable[tuple[Candidate, Future[Arrival | Skipped]]], keep: bool
+    ) -> None:
+        """Leave no half work behind: store what is finished, or remove its copies."""
+        for _, future in waiting:
+            if not future.cancel() and future.exception() is None:
+                outcome = future.result()
+                if isinstance(outcome, Arrival):
+                    self.batch.append(outcome)
+        if keep:
+            self._flush()
+        for arrival in self.batch:
+            if arrival.part is not None:
+                arrival.part.unlink(missing_ok=True)
+
+    # in threads ------------------------------------------------------------------------------
+
+    def _read(self, candidate: Candidate) -> Arrival | Skipped:
+        try:
+            kind = sniff(candidate.path)
+            n_bytes = candidate.path.stat().st_size
+            self.limits.check_bytes(n_bytes)
+            if n_bytes >= LARGE:
+                with self._one_large:
+                    return self._bring_in(candidate, kind)
+            return self._bring_in(candidate, kind)
+        except WindowMissingError:
+            raise
+        except UnreadableImageError as error:
+            return Skipped(candidate.name, error.what)
+        except OSError as error:
+            return Skipped(candidate.name, f"The file cannot be read: {error.strerror or error}.")
+
+    def _bring_in(self, candidate: Candidate, kind: str) -> Arrival:
+        if self.link:
+            sha256, n_bytes = hash_file(candidate.path)
+            return self._arrive(candidate, kind, Part(candidate.path, sha256, n_bytes))
+        part = self.folder.copy_in(candidate.path)
+        try:
+            return self._arrive(candidate, kind, part)
+        except BaseException:
+            part.path.unlink(missing_ok=True)
+            raise
+
+    def _arrive(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
+        arrival = Arrival(
+            name=candidate.name,
+            sha256=part.sha256,
+            n_bytes=part.n_bytes,
+            label=self.plan.label_of(candidate, part.sha256),
+            group=self.plan.group_of(candidate, part.sha256),
+            part=None if self.link else part.path,
+            stored_path=os.fspath(candidate.path.resolve())
+            if self.link
+            else self.folder.original_name(part.sha256, SUFFIXES[kind]),
+            linked=self.link,
+        )
+        if not self._is_known(part.sha256):
+            result = read_image(part.path, self.rule, self.limits, strict=True)
+            make_thumbs(
+                result.pixels,
+                self.folder.thumb_path(part.sha256),
+                self.folder.view_path(part.sha256),
+            )
+            arrival.facts = result.facts
+        return arrival
+
+    def _is_known(self, sha256: str) -> bool:
+        with self.app.store.reading() as session:
+            query = select(Image.id).where(
+                Image.project_id == self.project_id, Image.sha256 == sha256
+            )
+            return session.scalar(query) is not None
+
+    # in this thread --------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        batch, self.batch = self.batch, []
+        if not batch:
+            return
+        self._note_conflicts(batch)
+        stored = store_arrivals(self.app.store, self.folder, self.project_id, batch)
+        self.report.imported += stored.n_new
+        self.report.duplicates += len(batch) - stored.n_new
+        self.report.new_classes += stored.new_classes
+        self.n_groups += sum(1 for arrival in batch if arrival.group)
+        if stored.labels:
+            self.report.labelled += import_labels(
+                self.app.store,
+                project_id=self.project_id,
+                rows=stored.labels,
+                annotator=self.annotator,
+                source="import",
+            )
+
+    def _note_conflicts(self, batch: Sequence[Arrival]) -> None:
+        """The same bytes under two labels: the first one counts, and the report says so."""
+        for arrival in batch:
+            if arrival.label is None:
+                continue
+            first = self.label_of_bytes.setdefault(arrival.sha256, arrival.label)
+            if first != arrival.label:
+                self.report.notes.append(
+                    f"{arrival.name} is the same picture as an earlier one labelled “{first}”; "
+                    f"its label “{arrival.label}” was not used."
+                )
+                arrival.label = None
+
+    def _fix_window(self, kind: str, candidate: Candidate) -> None:
+        """Fix the project's window for a kind of samples from a spread of this import's files."""
+        if reading_rule(self.app.store, project_id=self.project_id).window(kind) is None:
+            low, high, n = self._measure(kind, candidate)
+            low, high = fit_window(kind, low, high)
+            self.report.notes.append(
+                f"{kind} images are shown from {low:g} (black) to {high:g} (white). This window "
+                f"was taken from {n} of these files and is now fixed for the project."
+            )
+            with self.app.store.writing() as session:
+                project = session.get_one(Project, self.project_id)
+                rule = ReadingRule.from_json(project.settings.get("reading"))
+                if rule.window(kind) is None:
+                    rule = rule.with_window(kind, low, high)
+                    project.settings = {**project.settings, "reading": rule.as_json()}
+        self.rule = reading_rule(self.app.store, project_id=self.project_id)
+
+    def _measure(self, kind: str, candidate: Candidate) -> tuple[float, float, int]:
+        suffix = candidate.path.suffix.casefold()
+        alike = [c for c in self.source.candidates if c.path.suffix.casefold() == suffix]
+        spread = alike[:: max(1, len(alike) // SAMPLE)][:SAMPLE]
+        ranges = []
+        for file in {c.path: c for c in (candidate, *spread)}.values():
+            try:
+                found = read_sample_range(file.path, self.limits)
+            except UnreadableImageError:
+                continue  # it will be skipped with its reason when its turn comes
+            if found is not None and found.kind == kind:
+                ranges.append(found)
+        return min(r.low for r in ranges), max(r.high for r in ranges), len(ranges)
