@@ -157,19 +157,26 @@ def folder_name(label: str) -> str:
 
 def _labelled(store: Store, project_id: int) -> Iterator[_Labelled]:
     after = 0
+    while True:
+        page = _page(store, project_id, after)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].image_id
+
+
+def _page(store: Store, project_id: int, after: int) -> list[_Labelled]:
     statement = (
         select(Image, LabelClass.name, LabelEvent.annotator, LabelEvent.created_at)
         .join(LabelClass, LabelClass.id == Image.current_class_id)
         .join(LabelEvent, LabelEvent.id == Image.current_event_id)
-        .where(Image.project_id == project_id, Image.current_state == "label")
+        .where(Image.project_id == project_id, Image.current_state == "label", Image.id > after)
         .order_by(Image.id)
         .limit(PAGE)
     )
-    while True:
-        with store.reading() as session:
-            rows = session.execute(statement.where(Image.id > after)).all()
-        for image, label, annotator, created_at in rows:
-            yield _Labelled(
+    with store.reading() as session:
+        return [
+            _Labelled(
                 image_id=image.id,
                 file=image.file_name,
                 sha256=image.sha256,
@@ -179,6 +186,5 @@ def _labelled(store: Store, project_id: int) -> Iterator[_Labelled]:
                 created_at=created_at.isoformat(timespec="seconds"),
                 group=image.group_key or "",
             )
-        if len(rows) < PAGE:
-            return
-        after = rows[-1][0].id
+            for image, label, annotator, created_at in session.execute(statement)
+        ]

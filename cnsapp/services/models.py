@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.names import clean_name
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
-from db.models import Image, LabelClass, Model, Prediction
+from db.models import Image, LabelClass, LabelEvent, Model, Prediction
 from db.session import Store
 
 
@@ -140,40 +140,55 @@ def labels_changed_since(store: Store, *, model_id: int, sample: int = 200) -> C
     """Compare the labels a model was trained on with those of today."""
     view = get_model(store, model_id=model_id)
     with store.reading() as session:
-        relabelled = (
-            select(Image.id)
-            .join(Prediction, Prediction.image_id == Image.id)
-            .where(Prediction.model_id == model_id, is_changed())
+        moved = changed_ids(view).where(Image.current_state == "label")
+        gone = changed_ids(view).where(Image.current_state != "label")
+        seen = select(Prediction.image_id).where(
+            Prediction.model_id == model_id, Prediction.image_id == Image.id
         )
-        moved = relabelled.where(Image.current_state == "label")
-        gone = relabelled.where(Image.current_state != "label")
-        seen = select(Prediction.image_id).where(Prediction.model_id == model_id)
         new = select(Image.id).where(
-            Image.project_id == view.project_id,
+            Image.id.in_(_touched_since(view)),
             Image.status == "ok",
             Image.current_state == "label",
-            Image.current_event_id > int(view.settings.get("last_event_id", 0)),
-            Image.id.not_in(seen),
+            ~seen.exists(),
         )
-
-        def count(statement: Select[int]) -> int:
-            return session.scalar(select(func.count()).select_from(statement.subquery())) or 0
-
-        ids: list[int] = []
+        counts, ids = [], list[int]()
         for statement in (moved, gone, new):
+            n = session.scalar(select(func.count()).select_from(statement.subquery()))
+            counts.append(n or 0)
             part = statement.order_by(Image.id).limit(max(0, sample - len(ids)))
             ids += session.scalars(part).all()
-        return Changes(count(moved), count(new), count(gone), ids)
+    n_changed, n_removed, n_new = counts
+    return Changes(n_changed, n_new, n_removed, ids)
+
+
+def changed_ids(model: ModelView) -> Select[int]:
+    """Return the statement for the images that are labelled otherwise now than at training.
+
+    Only images that got an event since are looked at: milliseconds, however many there are.
+    """
+    return (
+        select(Image.id)
+        .join(Prediction, Prediction.image_id == Image.id)
+        .where(
+            Prediction.model_id == model.id,
+            Image.id.in_(_touched_since(model)),
+            is_changed(),
+        )
+    )
+
+
+def _touched_since(model: ModelView) -> Select[int]:
+    return select(LabelEvent.image_id).where(
+        LabelEvent.id > int(model.settings.get("last_event_id", 0)),
+        LabelEvent.project_id == model.project_id,
+    )
 
 
 def is_changed() -> ColumnElement[bool]:
     """Return the condition for "labelled otherwise now than at training" (Prediction x Image)."""
     return or_(
         Image.current_state != "label",
-        and_(
-            Image.current_class_id.is_not(None),
-            Image.current_class_id != Prediction.label_class_id,
-        ),
+        Image.current_class_id != Prediction.label_class_id,
     )
 
 

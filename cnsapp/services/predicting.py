@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from cnsapp.bootstrap import App
-from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from cnsapp.errors import CnsError, NotFoundError
 from cnsapp.services import jobs
+from cnsapp.services.import_source import find_source
 from cnsapp.services.models import check_model_file, get_model, latest_model
 
 MAX_THUMBS = 1000  # the gallery shows the first ones; the table has them all
@@ -51,7 +52,7 @@ def start_prediction(
     CnsError
         The path is not there or not allowed, there is no model, or its file was altered.
     """
-    path = checked_path(app, path, allowed_roots)
+    real = find_source(app, path, allowed_roots)
     if model_id is None:
         model = latest_model(app.store, project_id=project_id)
     else:
@@ -61,7 +62,11 @@ def start_prediction(
         app.store,
         kind="predict",
         project_id=project_id,
-        payload={"path": str(path), "model_id": model.id},
+        payload={
+            "path": str(real),
+            "model_id": model.id,
+            "allowed_roots": None if allowed_roots is None else list(map(str, allowed_roots)),
+        },
         requested_by=requested_by,
     )
 
@@ -102,23 +107,6 @@ def result_name(job_id: int) -> str:
 def thumb_path(app: App, job_id: int, row: int) -> Path:
     """Return where the small picture of a row lies (row 0 is the first)."""
     return app.store.path("thumbs", "predictions", str(job_id), f"{row}.jpg")
-
-
-def checked_path(app: App, path: Path, allowed_roots: list[Path] | None) -> Path:
-    """Return the real path, or say in words why it is not read."""
-    real = path.expanduser().resolve()
-    if allowed_roots is not None:
-        roots = [root.resolve() for root in (*allowed_roots, app.store.path("uploads"))]
-        if not any(real.is_relative_to(root) for root in roots):
-            raise InvalidInputError(
-                f"{path} is outside the folders that this app may read.",
-                "",
-                f"Choose a folder below {', '.join(map(str, roots[:-1]))}, or add it to "
-                "CNS_IMPORT_ROOTS.",
-            )
-    if not real.exists():
-        raise NotFoundError(f"There is no file or folder {path}.", "", "Check the path.")
-    return real
 
 
 def _thumbs(app: App, job_id: int, n: int) -> list[Path | None]:

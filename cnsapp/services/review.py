@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from cnsapp.domain.confusion import Counts, figures
 from cnsapp.services.images import ImageItem
-from cnsapp.services.models import ModelView, get_model, is_changed
-from db.models import Image, LabelClass, Prediction
+from cnsapp.services.models import ModelView, changed_ids, get_model
+from db.models import Image, LabelClass, LabelEvent, Prediction
 from db.session import Store
 
 Truth = Literal["trained", "current"]
@@ -21,6 +21,7 @@ Only = Literal["all", "wrong", "changed"]
 Order = Literal["confidence", "unsure"]
 Cells = list[tuple[int | None, int, int]]  # (label, prediction, how many images)
 GroupCells = dict[str, Cells]
+_kept: dict[tuple[str, int, int | None], Confusion] = {}
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,13 @@ def confusion(store: Store, *, model_id: int, truth: Truth = "trained") -> Confu
     """Count label against prediction, with the labels of the training or with those of today."""
     model = get_model(store, model_id=model_id)
     with store.reading() as session:
-        cells = _cells(session, model_id, truth)
-        n_changed = session.scalar(
-            select(func.count())
-            .select_from(Prediction)
-            .join(Image, Image.id == Prediction.image_id)
-            .where(Prediction.model_id == model_id, is_changed())
-        )
-        groups = _cells_by_group(session, model_id) if truth == "current" and n_changed else None
-    counts, elsewhere = _matrix(cells, model.class_ids)
-    if groups is None:
-        return _from_metrics(model, counts, truth, n_changed or 0, elsewhere)
-    return _recomputed(model, counts, n_changed or 0, elsewhere, groups)
+        changed = changed_ids(model).subquery()
+        n_changed = session.scalar(select(func.count()).select_from(changed)) or 0
+        if truth == "trained" or not n_changed:
+            counts, elsewhere = _matrix(_cells(session, model_id), model.class_ids)
+            return _from_metrics(model, counts, truth, n_changed, elsewhere)
+        newest = session.scalar(select(func.max(LabelEvent.id)))
+        return _scored_anew(session, model, n_changed, (str(store.root), model_id, newest))
 
 
 def cell_images(
@@ -112,7 +108,8 @@ def cell_images(
     if only == "wrong":
         statement = statement.where(label != Prediction.class_id)
     if only == "changed":
-        statement = statement.where(is_changed())
+        model = get_model(store, model_id=model_id)
+        statement = statement.where(Image.id.in_(changed_ids(model)))
     score, key = Prediction.probability, Prediction.id
     if order == "confidence":
         statement = statement.order_by(score.desc(), key.desc())
@@ -139,16 +136,11 @@ def class_names(store: Store, *, model_id: int) -> dict[int, str]:
         )
 
 
-def _cells(session: Session, model_id: int, truth: Truth) -> Cells:
-    if truth == "trained":
-        label, statement = Prediction.label_class_id, select(Prediction.label_class_id)
-    else:
-        label = Image.current_class_id
-        statement = select(Image.current_class_id).join(Prediction, Prediction.image_id == Image.id)
+def _cells(session: Session, model_id: int) -> Cells:
     rows = session.execute(
-        statement.add_columns(Prediction.class_id, func.count())
+        select(Prediction.label_class_id, Prediction.class_id, func.count())
         .where(Prediction.model_id == model_id)
-        .group_by(label, Prediction.class_id)
+        .group_by(Prediction.label_class_id, Prediction.class_id)
     )
     return [(label_id, class_id, n) for label_id, class_id, n in rows]
 
@@ -224,16 +216,20 @@ def _from_metrics(
     )
 
 
-def _recomputed(
-    model: ModelView, counts: Counts, n_changed: int, elsewhere: int, groups: GroupCells
+def _scored_anew(
+    session: Session, model: ModelView, n_changed: int, key: tuple[str, int, int | None]
 ) -> Confusion:
-    """Score the same predictions against the labels of today."""
-    by_group = None
-    if any(groups):  # at least one image has a group; those without one stand for themselves
-        matrices = [_matrix(cells, model.class_ids)[0] for _, cells in sorted(groups.items())]
-        by_group = np.stack(matrices)
-    found = figures(counts, by_group)
-    return Confusion(
+    """Score the same predictions against the labels of today; kept until the next label."""
+    if key in _kept:
+        return _kept[key]
+    groups = _cells_by_group(session, model.id)
+    matrices = {g: _matrix(cells, model.class_ids) for g, cells in sorted(groups.items())}
+    k = len(model.class_ids)
+    counts = sum((m for m, _ in matrices.values()), np.zeros((k, k), dtype=np.int64))
+    grouped = any(matrices)  # images without a group then count as one, which widens the interval
+    found = figures(counts, np.stack([m for m, _ in matrices.values()]) if grouped else None)
+    _kept.clear()  # one is enough: the next label makes it stale
+    _kept[key] = Confusion(
         class_ids=model.class_ids,
         names=model.class_names,
         counts=counts.tolist(),
@@ -241,7 +237,7 @@ def _recomputed(
         n=found.n,
         n_wrong=int(counts.sum() - np.trace(counts)),
         n_changed=n_changed,
-        n_elsewhere=elsewhere,
+        n_elsewhere=int(model.metrics.get("n", found.n)) - found.n,
         balanced_accuracy=found.balanced_accuracy,
         balanced_accuracy_interval=found.balanced_accuracy_interval,
         accuracy=found.accuracy,
@@ -255,6 +251,7 @@ def _recomputed(
             model,
         ),
     )
+    return _kept[key]
 
 
 def _named(rows: list[dict[str, Any]], model: ModelView) -> list[dict[str, Any]]:

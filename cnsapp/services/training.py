@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import distinct, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
@@ -37,28 +38,32 @@ def readiness(store: Store, *, project_id: int) -> Readiness:
     """Say whether the labels of a project suffice, what is missing, and what would weaken it."""
     classes = list_classes(store, project_id=project_id)
     with store.reading() as session:
-        labelled = (
-            Image.project_id == project_id,
-            Image.status == "ok",
-            Image.current_state == "label",
-        )
         rows = session.execute(
-            select(Image.current_class_id, func.count(), func.count(distinct(Image.group_key)))
-            .where(*labelled)
-            .group_by(Image.current_class_id)
+            select(Image.current_class_id, Image.group_key, func.count())
+            .where(
+                Image.project_id == project_id,
+                Image.status == "ok",
+                Image.current_state == "label",
+            )
+            .group_by(Image.current_class_id, Image.group_key)
         ).all()
-        n_groups = session.scalar(select(func.count(distinct(Image.group_key))).where(*labelled))
-        n_images = session.scalar(select(Image.id).where(Image.project_id == project_id).limit(1))
-    by_class = {class_id: (n, groups) for class_id, n, groups in rows}
-    counts = [ClassCount(c.name, *by_class.get(c.id, (0, 0))) for c in classes]
-    verdict = assess(counts, n_images=n_images or 0, n_groups=n_groups or 0)
+        some_image = session.scalar(select(Image.id).where(Image.project_id == project_id).limit(1))
+    n: Counter[int | None] = Counter()
+    groups: dict[int | None, set[str]] = defaultdict(set)
+    for class_id, group, count in rows:
+        n[class_id] += count
+        if group is not None:
+            groups[class_id].add(group)
+    counts = [ClassCount(c.name, n[c.id], len(groups[c.id])) for c in classes]
+    n_groups = len(set().union(*groups.values()))
+    verdict = assess(counts, n_images=int(some_image is not None), n_groups=n_groups)
     return Readiness(
         ok=verdict.ok,
         problems=verdict.problems,
         warnings=verdict.warnings,
         per_class=[(c, count.n) for c, count in zip(classes, counts, strict=True)],
         n_labelled=sum(count.n for count in counts),
-        n_groups=n_groups or 0,
+        n_groups=n_groups,
         needed=verdict.needed,
     )
 

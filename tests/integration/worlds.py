@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as Picture
+from sqlalchemy import func, select
 
 from cnsapp.bootstrap import App
 from cnsapp.services.labels import import_labels
 from cnsapp.services.projects import create_project, list_classes
-from db.models import Image, Model, Prediction
+from db.models import Image, LabelEvent, Model, Prediction
 from db.queries import add_to_tally
 
 COLORS = ((200, 60, 90), (70, 90, 190), (90, 170, 80), (180, 170, 60))
@@ -124,7 +125,7 @@ def add_model(world: World, said: list[tuple[int, int, int, float]]) -> int:
                 "scheme": "by image",
                 "per_class": [],
             },
-            settings={"last_event_id": 10**6},
+            settings={"last_event_id": session.scalar(select(func.max(LabelEvent.id)))},
         )
         session.add(model)
         session.flush()

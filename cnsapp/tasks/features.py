@@ -1,0 +1,178 @@
+"""Compute the features of a project's images once, right after import, so that Train is quick."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import case, select
+
+from cnsapp.bootstrap import App
+from cnsapp.domain.presets import DEFAULT_BACKBONE
+from cnsapp.errors import CnsError, UnreadableImageError
+from cnsapp.imaging.limits import Limits
+from cnsapp.imaging.window import ReadingRule
+from cnsapp.jobs.context import JobContext
+from cnsapp.ml.features import FeatureStore, batches, prefetch
+from cnsapp.ml.preprocess import TRAIN_VIEWS, Pixels, make_view
+from cnsapp.services import jobs
+from cnsapp.services.images import reading_rule
+from cnsapp.services.import_source import limits_of
+from cnsapp.tasks.resources import (
+    Source,
+    extractor_of,
+    feature_key,
+    feature_store,
+    read_pixels,
+)
+from db.models import Image, Job
+
+CHUNK = 32  # images between two looks at "cancel" and two writes to disk
+LOOK_SECONDS = 2.0  # between two looks whether a training run waits behind us
+
+
+@dataclass
+class Failures:
+    """Images that could not be read, with the reason."""
+
+    files: list[dict[str, str]] = field(default_factory=list)
+    image_ids: set[int] = field(default_factory=set)
+
+    def add(self, source: Source, error: CnsError) -> None:
+        """Note one."""
+        self.files.append({"file": source.name, "reason": error.what})
+        self.image_ids.add(source.image_id)
+
+
+class _TrainingWaits(Exception):
+    pass
+
+
+def run(app: App, job: JobContext) -> dict[str, Any]:
+    """Compute what is missing, labelled images first; give way to a training run that waits."""
+    project_id = _project_of(job)
+    backbone = str(job.payload.get("backbone", DEFAULT_BACKBONE))
+    turn = _Turn(app, job)
+    try:
+        n, failures = compute(app, job, list_sources(app, project_id), backbone, pause=turn.look)
+    except _TrainingWaits:
+        rest = jobs.submit_job(app.store, kind="features", project_id=project_id)
+        return {"computed": None, "goes_on_as": rest}
+    return {"computed": n, "failed": failures.files[:200]}
+
+
+def list_sources(app: App, project_id: int) -> list[Source]:
+    """Return the readable images of a project, labelled ones first."""
+    first = case((Image.current_state == "label", 0), else_=1)
+    with app.store.reading() as session:
+        rows = session.execute(
+            select(Image.id, Image.sha256, Image.stored_path, Image.file_name)
+            .where(Image.project_id == project_id, Image.status == "ok")
+            .order_by(first, Image.id)
+        ).all()
+    return [Source(i, sha, app.store.path(path), name) for i, sha, path, name in rows]
+
+
+def compute(
+    app: App,
+    job: JobContext,
+    sources: Sequence[Source],
+    backbone: str,
+    *,
+    span: tuple[float, float] = (0.0, 1.0),
+    pause: Callable[[], None] | None = None,
+) -> tuple[int, Failures]:
+    """Compute the features that these images lack; return how many and what could not be read.
+
+    `span` is the part of the job's progress that this takes.
+    """
+    rule = reading_rule(app.store, project_id=_project_of(job))
+    job.progress(span[0], "Looking for images without features")
+    extractor = extractor_of(app, backbone)
+    kept = feature_store(app, extractor)
+    todo = _missing(kept, {feature_key(s.sha256, rule): s for s in sources})
+    failures = Failures()
+    reading = _read(todo, extractor.preprocessing.size, rule, limits_of(app), failures)
+    began, done = time.monotonic(), 0
+    for keys, pictures in prefetch(reading, ahead=2):
+        job.check_cancelled()
+        if pause is not None:
+            pause()
+        for view in TRAIN_VIEWS:
+            if keys:
+                kept.put(keys, view, extractor.extract(pictures, view, keys))
+        done = min(done + CHUNK, len(todo))
+        fraction = span[0] + (span[1] - span[0]) * done / len(todo)
+        job.progress(fraction, _message(done, len(todo), time.monotonic() - began))
+    return len(todo) - len(failures.files), failures
+
+
+def _missing(kept: FeatureStore, sources: dict[str, Source]) -> list[tuple[str, Source]]:
+    absent: dict[str, None] = {}
+    for view in TRAIN_VIEWS:
+        absent |= dict.fromkeys(kept.missing(list(sources), view))
+    return [(key, sources[key]) for key in sources if key in absent]
+
+
+def _read(
+    todo: Sequence[tuple[str, Source]],
+    size: int,
+    rule: ReadingRule,
+    limits: Limits,
+    failures: Failures,
+) -> Iterator[tuple[list[str], list[Pixels]]]:
+    """Yield chunks of keys and pictures at network size; what cannot be read is noted."""
+    for part in batches(todo, CHUNK):
+        keys, pictures = [], []
+        for key, source in part:
+            try:
+                pixels = read_pixels(source.path, rule, limits)
+            except UnreadableImageError as error:
+                failures.add(source, error)
+                continue
+            keys.append(key)
+            pictures.append(make_view(pixels, size))
+        yield keys, pictures
+
+
+class _Turn:
+    """Notices a training run that waits in the same queue: it must not wait for an hour of us."""
+
+    def __init__(self, app: App, job: JobContext) -> None:
+        self._app, self._job, self._next = app, job, 0.0
+
+    def look(self) -> None:
+        """Raise when a training run waits."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + LOOK_SECONDS
+        with self._app.store.reading() as session:
+            waits = select(Job.id).where(
+                Job.kind == "train", Job.state == "queued", Job.id > self._job.id
+            )
+            if session.scalar(waits.limit(1)) is not None:
+                raise _TrainingWaits
+
+
+def time_left(done: int, total: int, seconds: float) -> str:
+    """Return how long the rest takes at the present rate, in words."""
+    left = (total - done) * seconds / max(done, 1)
+    if left < 2:
+        return "a moment left"
+    return f"{left:.0f} s left" if left < 90 else f"{left / 60:.0f} min left"
+
+
+def _message(done: int, total: int, seconds: float) -> str:
+    rate = done / max(seconds, 1e-6)
+    return (
+        f"Features of {done:,} of {total:,} images, {rate:.0f} a second, "
+        f"{time_left(done, total, seconds)}"
+    )
+
+
+def _project_of(job: JobContext) -> int:
+    if job.project_id is None:
+        raise CnsError("The job names no project.", "", "Start it from a project's page.")
+    return job.project_id

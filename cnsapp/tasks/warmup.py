@@ -1,0 +1,14 @@
+"""What a fresh worker does before its first job: load torch, learn what the device is called."""
+
+from __future__ import annotations
+
+from cnsapp.bootstrap import App
+
+
+def run(app: App) -> str:
+    """Import what the first job would wait for; return the device in words."""
+    from cnsapp.ml.device import describe_device
+    from cnsapp.tasks import explain, predict, train  # noqa: F401 - loading them is the point
+    from cnsapp.tasks.resources import device_of
+
+    return describe_device(device_of(app))
