@@ -1,0 +1,90 @@
+"""Jobs on the screen: a bar with a message and a way to stop it, that moves by itself."""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from cnsapp.bootstrap import App
+from cnsapp.errors import CnsError
+from cnsapp.services import jobs
+from cnsapp.services.jobs import JobView
+from cnsapp.ui import start, words
+
+
+def job_bar(app: App, job: JobView, *, key: str) -> None:
+    """Draw one job: what it is, how far, what it does, and a button that stops it."""
+    text, stop = st.columns([5, 1], vertical_alignment="center", gap="small")
+    with text:
+        st.progress(min(max(job.progress, 0.0), 1.0), text=_line(job))
+    with stop:
+        pressed = st.button(
+            "",
+            icon=":material/close:",
+            key=f"{key}_stop",
+            type="tertiary",
+            help=f"Stop: {job.title}",
+            disabled=job.cancel_requested,
+        )
+    if pressed:
+        jobs.cancel_job(app.store, job_id=job.id, dead_after=app.settings.dead_after_seconds)
+        st.rerun()
+
+
+def _line(job: JobView) -> str:
+    if job.cancel_requested:
+        return f"{job.title}: stopping…"
+    if job.state == "queued":
+        return f"{job.title}: waiting for the worker"
+    share = f" · {job.progress:.0%}" if job.progress > 0 else ""
+    return f"{job.message or job.title}{share}".replace("*", "\\*").replace("_", "\\_")
+
+
+def job_progress(job_id: int) -> JobView:
+    """Draw a job in the page; it looks again every second while the job waits or runs.
+
+    When the job ends the whole page runs again, so that it can show what came of it.
+    """
+    app = start.opened()
+    job = jobs.get_job(app.store, job_id=job_id)
+    if job.is_active:
+        st.fragment(_watch, run_every=1.0, key=f"watch_{job_id}")(app, job_id)
+    else:
+        show_outcome(job)
+    return job
+
+
+def _watch(app: App, job_id: int) -> None:
+    try:
+        job = jobs.get_job(app.store, job_id=job_id)
+    except CnsError as error:
+        st.error(error.what)
+        return
+    if not job.is_active:
+        st.rerun()
+    job_bar(app, job, key=f"job_{job_id}")
+
+
+def show_outcome(job: JobView) -> None:
+    """Say how a job ended: a failed one looks failed."""
+    when = words.ago(job.finished_at)
+    if job.state == "failed":
+        st.error(f"**{job.title} failed** ({when}).\n\n{job.error or 'The log says why.'}")
+    elif job.state == "cancelled":
+        st.info(f"{job.title}: stopped {when}.")
+
+
+STATES = {
+    "queued": ("wait", "waiting"),
+    "running": ("wait", "running"),
+    "done": ("on", "done"),
+    "failed": ("bad", "failed"),
+    "cancelled": ("", "stopped"),
+}
+
+
+def state_mark(job: JobView) -> str:
+    """Return the state of a job as HTML: a dot and the word."""
+    tone, word = STATES.get(job.state, ("", job.state))
+    return f'<span class="cns-dot {tone}"></span>{html.escape(word)}'

@@ -1,0 +1,6 @@
+"""Home."""
+
+from cnsapp.ui import frame
+
+here = frame.current()
+frame.page_header("Home")

@@ -1,0 +1,6 @@
+"""Images."""
+
+from cnsapp.ui import frame
+
+here = frame.current()
+frame.page_header("Images")

@@ -1,0 +1,6 @@
+"""Models."""
+
+from cnsapp.ui import frame
+
+here = frame.current()
+frame.page_header("Models")

@@ -1,0 +1,6 @@
+"""Predict."""
+
+from cnsapp.ui import frame
+
+here = frame.current()
+frame.page_header("Predict")

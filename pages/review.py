@@ -1,0 +1,6 @@
+"""Review."""
+
+from cnsapp.ui import frame
+
+here = frame.current()
+frame.page_header("Review")

@@ -1,0 +1,6 @@
+"""Settings."""
+
+from cnsapp.ui import frame
+
+here = frame.current()
+frame.page_header("Settings")

@@ -1,0 +1,6 @@
+"""Train."""
+
+from cnsapp.ui import frame
+
+here = frame.current()
+frame.page_header("Train")
