@@ -305,7 +305,7 @@ function openBig(s, i) {
 
 function buildBig(s) {
   s.big = el("dialog", "big", { "aria-label": "Large picture" });
-  s.bigPicture = el("div", "frame");
+  s.bigPicture = el("div", "frame", { tabindex: "-1", autofocus: "" });
   s.bigName = el("span", "name");
   s.bigTag = el("span", "now");
   s.bigChoices = el("div", "row");

@@ -6,15 +6,16 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from cnsapp.http import require_same_origin
 from cnsapp.services import labels
 
 MOST_BYTES = 1_000_000  # of a message; 2,000 events are half of it
@@ -22,14 +23,6 @@ UNDO_STEPS = 50  # in one answer; the browser asks again when they are used up
 
 log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class _RefusedError(Exception):
-    """A request that is not answered, with its status and the sentence that says why."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        self.status = status
-        super().__init__(sentence)
 
 
 def routes(app: App) -> list[Route]:
@@ -68,21 +61,14 @@ def routes(app: App) -> list[Route]:
     ]
 
 
-def require_same_origin(request: Request) -> None:
-    """Refuse a request that a page of another site made a browser send."""
-    origin = request.headers.get("origin", "")
-    if not origin or urlsplit(origin).netloc != request.headers.get("host"):
-        raise _RefusedError(403, "Labels are taken from this app's own pages only.")
-
-
 def _in_words(handler: Handler) -> Handler:
     """Answer failures with a sentence as JSON; `permanent` means that trying again is no use."""
 
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
-        except _RefusedError as refused:
-            return _sentence(refused.status, str(refused))
+        except HTTPException as refused:
+            return _sentence(refused.status_code, refused.detail)
         except NotFoundError as error:
             return _sentence(404, str(error), permanent=True)
         except InvalidInputError as error:
@@ -105,18 +91,18 @@ def _sentence(status: int, sentence: str, *, permanent: bool = False) -> JSONRes
 
 async def _read_message(request: Request) -> dict[str, Any]:
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-        raise _RefusedError(415, "Labels come as application/json.")
+        raise HTTPException(415, "Labels come as application/json.")
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MOST_BYTES:
-            raise _RefusedError(413, f"A message of labels holds at most {MOST_BYTES:,} bytes.")
+            raise HTTPException(413, f"A message of labels holds at most {MOST_BYTES:,} bytes.")
     try:
         message = json.loads(bytes(body))
     except (ValueError, RecursionError) as error:
-        raise _RefusedError(400, "The message is not JSON.") from error
+        raise HTTPException(400, "The message is not JSON.") from error
     if not isinstance(message, dict):
-        raise _RefusedError(400, "The message is not a JSON object.")
+        raise HTTPException(400, "The message is not a JSON object.")
     return message
 
 
@@ -124,11 +110,11 @@ def _parts(message: dict[str, Any]) -> tuple[int, str, list[Any]]:
     project_id, annotator = message.get("project_id"), message.get("annotator")
     events = message.get("events")
     if isinstance(project_id, bool) or not isinstance(project_id, int):
-        raise _RefusedError(400, "The message does not say which project it is for.")
+        raise HTTPException(400, "The message does not say which project it is for.")
     if not isinstance(annotator, str):
-        raise _RefusedError(400, "The message does not say who labelled.")
+        raise HTTPException(400, "The message does not say who labelled.")
     if not isinstance(events, list) or not events:
-        raise _RefusedError(400, "The message holds no list of labels.")
+        raise HTTPException(400, "The message holds no list of labels.")
     if not 0 < project_id < 2**53:
         raise NotFoundError(f"There is no project number {project_id}.")
     return project_id, annotator, events
@@ -138,5 +124,5 @@ def _number(text: str | None) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise _RefusedError(400, f"“{text[:40]}” is not a number.")
+        raise HTTPException(400, f"“{text[:40]}” is not a number.")
     return int(text)

@@ -45,11 +45,13 @@ function mount(s) {
     s.host.remove();
     MOUNTED.delete(s.root);
   };
+  if (isSingle(s)) s.say("A class key labels this image and shows the next.");
   s.warmUp = () => {
     flush(s.box);
     loadStack(s);
     fit(s);
     requestAnimationFrame(() => fit(s)); // once more when the page above has its height
+    if (!isTyping(document.activeElement)) (s.ui.frame || s.ui.list).focus({ preventScroll: true });
   };
 }
 
@@ -152,7 +154,7 @@ function onKey(s, e) {
   const inside = path.includes(s.host);
   if (e.defaultPrevented || e.isComposing || isTyping(target) || elsewhere(s, inside)) return;
   if (s.ui.sheet.open) return;
-  const free = inside || target === document.body;
+  const free = inside || target === document.body || isPlainButton(target, e.key);
   if (e.ctrlKey || e.metaKey || e.altKey) {
     const all = e.key.toLowerCase() === "a" && !e.altKey && !e.shiftKey;
     if (all && free && !isSingle(s)) e.preventDefault(), selectAll(s);
@@ -192,6 +194,12 @@ function resize(s, key) {
 
 function isTyping(node) {
   return !!node && (/^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName) || node.isContentEditable);
+}
+
+// A button that was clicked keeps the keyboard; arrows mean nothing to it, so they are ours.
+function isPlainButton(node, key) {
+  const composite = '[role="radiogroup"], [role="toolbar"], [role="tablist"], [role="group"]';
+  return node.tagName === "BUTTON" && /^(Arrow|Home$|End$)/.test(key) && !node.closest(composite);
 }
 
 // A dialog or menu of the page around us is open: its keys are not ours.

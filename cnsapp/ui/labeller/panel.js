@@ -169,6 +169,7 @@ function buildSheet(s) {
   rows.push(["S", "skip"], ["X", "unsure"], ["Del", "remove the label"], ["U", "undo your last action, as often as you like"], ["? H", "this sheet"]);
   const body = el("dl", "");
   for (const [key, what] of rows) body.append(el("dt", "", {}, el("kbd", "", { text: key })), el("dd", "", { text: what }));
+  s.ui.sheet.setAttribute("tabindex", "-1");
   const close = el("button", "tool", { type: "button", text: "Close", onclick: () => s.ui.sheet.close() });
   s.ui.sheet.replaceChildren(el("h3", "", { text: "Keys" }), body, close);
 }

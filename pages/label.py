@@ -1,0 +1,271 @@
+"""Label: say what images are, many at once in a grid or one by one."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cnsapp.domain.schemes import SCHEMES
+from cnsapp.errors import CnsError
+from cnsapp.services import images, labels, projects
+from cnsapp.services.images import Counts, ImageFilter, ImagePage
+from cnsapp.services.projects import ClassView, ProjectView
+from cnsapp.ui import frame
+from cnsapp.ui.frame import Here
+from cnsapp.ui.labeller import PAGE_SIZE, labeller, wanted_after
+
+GRID, SINGLE = "Grid", "One by one"
+STATES = {
+    "All images": "all",
+    "Not labelled": "unlabelled",
+    "Labelled": "label",
+    "Skipped": "skip",
+    "Unsure": "unsure",
+}
+ANY_CLASS, ANY_GROUP = "Any class", "Any group"
+QUEUE_PART = 60  # images handed to the browser at once, one by one
+HELP = (
+    "Keys label the selected images. Every label is stored with who gave it, and can be undone. "
+    "Press ? on this page for all keys."
+)
+
+
+def main() -> None:
+    """Draw the page."""
+    here = frame.current()
+    frame.page_header("Label", HELP)
+    with frame.guard():
+        if here.project is None:
+            st.info("Labels belong to a project. Make one or choose one first.")
+            st.page_link("pages/home.py", label="Go to Home", icon=":material/home:")
+            return
+        as_of = labels.high_water(here.app.store)  # before the images, see `labeller`
+        counts = images.counts(here.app.store, project_id=here.project.id)
+        classes = projects.list_classes(here.app.store, project_id=here.project.id)
+        if not counts.images:
+            st.info("This project has no images yet. Import some, then label them here.")
+            st.page_link("pages/images.py", label="Go to Images", icon=":material/image:")
+        elif not classes:
+            first_classes(here, here.project)
+        else:
+            label_images(here, here.project, classes, counts, as_of)
+
+
+def first_classes(here: Here, project: ProjectView) -> None:
+    """Ask for the classes of a project that has none."""
+    st.info("This project has no classes yet. What can an image be?")
+    with st.form("first_classes", width=520):
+        text = st.text_area(
+            "Classes, one a line", key="class_names", placeholder="colon\nliver\nspleen", height=160
+        )
+        own = st.form_submit_button("Add these classes", type="primary", key="add_classes")
+        scheme = st.form_submit_button(
+            "Use the 12 organ classes instead",
+            key="add_scheme",
+            help=", ".join(spec.name for spec in SCHEMES["organ-systems"]),
+        )
+    specs: list[tuple[str, str | None]] = []
+    if scheme:
+        specs = [(spec.name, spec.parent) for spec in SCHEMES["organ-systems"]]
+    elif own:
+        specs = [(line, None) for line in text.splitlines() if line.strip()]
+        if not specs:
+            st.warning("Type at least one class name.")
+    for name, parent in specs:
+        projects.add_class(here.app.store, project_id=project.id, name=name, parent=parent)
+    if specs:
+        st.rerun()
+
+
+def label_images(
+    here: Here, project: ProjectView, classes: list[ClassView], counts: Counts, as_of: int
+) -> None:
+    """Draw the filters and the component."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        view = st.segmented_control(
+            "View",
+            [GRID, SINGLE],
+            key="view",
+            default=GRID,
+            required=True,
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+        single = view == SINGLE
+        chosen = choose_filter(here, project, classes, single)
+        pager = st.container(horizontal=True, gap="small", width="content")
+        with pager:
+            add_class_button(here, project)
+    sign = f"{project.id}/{chosen}"
+    if single:
+        queue = f"one/{sign}"
+        after = wanted_after("labeller_one", queue)
+        page = find(here, project, chosen, after=after, limit=QUEUE_PART)
+    else:
+        queue = ""
+        page = turn_pages(here, project, chosen, sign, pager)
+    labeller(
+        key="labeller_one" if single else "labeller_grid",
+        mode="single" if single else "grid",
+        images=page.items,
+        classes=classes,
+        project_id=project.id,
+        annotator=here.annotator,
+        counts=counts,
+        as_of=as_of,
+        queue=queue,
+        more=page.next_after is not None,
+        empty=nothing_left(chosen, counts),
+    )
+
+
+def choose_filter(
+    here: Here, project: ProjectView, classes: list[ClassView], single: bool
+) -> ImageFilter:
+    """Draw the filters, which live in the page's address, and return what they say."""
+    state = st.selectbox(
+        "State",
+        list(STATES),
+        # one by one, the next thing to do is the next image without a label
+        index=1 if single else 0,
+        key="todo" if single else "show",
+        bind="query-params",
+        label_visibility="collapsed",
+        width=132,
+    )
+    by_name = {c.name: c.id for c in classes}
+    name = st.selectbox(
+        "Class",
+        [ANY_CLASS, *by_name],
+        key="class",
+        bind="query-params",
+        label_visibility="collapsed",
+        width=132,
+    )
+    groups = [group for group, _ in images.list_groups(here.app.store, project_id=project.id)]
+    group = None
+    if groups:
+        group = st.selectbox(
+            "Group",
+            [ANY_GROUP, *groups],
+            key="group",
+            bind="query-params",
+            label_visibility="collapsed",
+            width=132,
+        )
+    text = st.text_input(
+        "File name contains",
+        key="find",
+        bind="query-params",
+        placeholder="File name…",
+        label_visibility="collapsed",
+        width=132,
+    )
+    return ImageFilter(
+        state=STATES[state or "All images"],
+        class_id=by_name.get(name or ANY_CLASS),
+        group=None if group in (None, ANY_GROUP) else group,
+        text=(text or "").strip(),
+    )
+
+
+def turn_pages(
+    here: Here,
+    project: ProjectView,
+    chosen: ImageFilter,
+    sign: str,
+    place: st.delta_generator.DeltaGenerator,
+) -> ImagePage:
+    """Return the page of images that the address names, and draw the buttons to the next ones."""
+    if st.session_state.get("label_pages_of", sign) != sign:
+        turn_to()  # other filters: their first page
+    st.session_state["label_pages_of"] = sign
+    after, before = whole(st.query_params.get("after")), whole(st.query_params.get("before"))
+    page = find(here, project, chosen, after=after, before=before, limit=PAGE_SIZE)
+    if not page.items and (after or before):
+        turn_to()
+        page = find(here, project, chosen, limit=PAGE_SIZE)
+    with place:
+        st.button(
+            "",
+            icon=":material/chevron_left:",
+            help="Previous page",
+            key="previous_page",
+            disabled=page.prev_before is None,
+            on_click=turn_to,
+            kwargs={"before": page.prev_before},
+        )
+        st.button(
+            "",
+            icon=":material/chevron_right:",
+            help="Next page",
+            key="next_page",
+            disabled=page.next_after is None,
+            on_click=turn_to,
+            kwargs={"after": page.next_after},
+        )
+    return page
+
+
+def turn_to(*, after: int | None = None, before: int | None = None) -> None:
+    """Name another page of images in the address."""
+    for name, value in (("after", after), ("before", before)):
+        if value is not None:
+            st.query_params[name] = str(value)
+        elif name in st.query_params:
+            del st.query_params[name]
+
+
+def add_class_button(here: Here, project: ProjectView) -> None:
+    """Offer to add a class without leaving the page."""
+    with (
+        st.popover("", icon=":material/add:", help="Add a class"),
+        st.form("add_class", border=False),
+    ):
+        name = st.text_input("New class", key="new_class")
+        parent = st.text_input("Group of classes (optional)", key="new_parent")
+        if st.form_submit_button("Add class", key="add_class_go"):
+            try:
+                projects.add_class(
+                    here.app.store, project_id=project.id, name=name, parent=parent.strip() or None
+                )
+            except CnsError as error:
+                st.error(str(error))
+            else:
+                st.rerun()
+
+
+def find(
+    here: Here,
+    project: ProjectView,
+    chosen: ImageFilter,
+    *,
+    limit: int,
+    after: int | None = None,
+    before: int | None = None,
+) -> ImagePage:
+    """Return the images that the filters let through."""
+    return images.list_images(
+        here.app.store,
+        project_id=project.id,
+        filter=chosen,
+        after=after,
+        before=before,
+        limit=limit,
+    )
+
+
+def nothing_left(chosen: ImageFilter, counts: Counts) -> str:
+    """Return what an empty list means."""
+    if chosen == ImageFilter(state="unlabelled") and not counts.unlabelled:
+        return (
+            "Every image has been looked at. Train a model next, or look through the unsure ones."
+        )
+    return "No image matches these filters."
+
+
+def whole(text: str | None) -> int | None:
+    """Return the number in an address, or None when there is none."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+main()
