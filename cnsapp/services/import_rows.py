@@ -19,7 +19,7 @@ from db.session import Store
 
 @dataclass
 class Arrival:
-    """A file that was read: `facts` is None when its bytes are in the project already."""
+    """A file that was read: `facts` is None when the project has and keeps its bytes already."""
 
     name: str
     sha256: str
@@ -114,9 +114,6 @@ def _complete(
         if row.group_key is None and arrival.group:
             changes["group_key"] = _short(arrival.group)
         if not (folder.root / row.stored_path).is_file():
-            if arrival.part is not None:
-                folder.settle(arrival.part, arrival.stored_path)
-                arrival.part = None
             changes |= {"stored_path": arrival.stored_path, "linked": arrival.linked}
         if changes:
             session.execute(update(Image).where(Image.id == row.id).values(**changes))

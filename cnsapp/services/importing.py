@@ -282,45 +282,51 @@ class _Import:
             return Skipped(candidate.name, f"The file cannot be read: {error.strerror or error}.")
 
     def _bring_in(self, candidate: Candidate, kind: str) -> Arrival:
+        sha256, n_bytes = hash_file(candidate.path)
+        if self._is_kept(sha256):
+            return self._arrival(candidate, kind, Part(candidate.path, sha256, n_bytes))
         if self.link:
-            sha256, n_bytes = hash_file(candidate.path)
-            return self._arrive(candidate, kind, Part(candidate.path, sha256, n_bytes))
+            return self._look_at(candidate, kind, Part(candidate.path, sha256, n_bytes))
         part = self.folder.copy_in(candidate.path)
         try:
-            return self._arrive(candidate, kind, part)
+            return self._look_at(candidate, kind, part)
         except BaseException:
             part.path.unlink(missing_ok=True)
             raise
 
-    def _arrive(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
-        arrival = Arrival(
+    def _look_at(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
+        """Decode a file wholly, and make its thumbnails."""
+        result = read_image(part.path, self.rule, self.limits, strict=True)
+        make_thumbs(
+            result.pixels, self.folder.thumb_path(part.sha256), self.folder.view_path(part.sha256)
+        )
+        arrival = self._arrival(candidate, kind, part)
+        arrival.facts = result.facts
+        arrival.part = None if self.link else part.path
+        return arrival
+
+    def _arrival(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
+        return Arrival(
             name=candidate.name,
             sha256=part.sha256,
             n_bytes=part.n_bytes,
             label=self.plan.label_of(candidate, part.sha256),
             group=self.plan.group_of(candidate, part.sha256),
-            part=None if self.link else part.path,
+            part=None,
             stored_path=os.fspath(candidate.path.resolve())
             if self.link
             else self.folder.original_name(part.sha256, SUFFIXES[kind]),
             linked=self.link,
         )
-        if not self._is_known(part.sha256):
-            result = read_image(part.path, self.rule, self.limits, strict=True)
-            make_thumbs(
-                result.pixels,
-                self.folder.thumb_path(part.sha256),
-                self.folder.view_path(part.sha256),
-            )
-            arrival.facts = result.facts
-        return arrival
 
-    def _is_known(self, sha256: str) -> bool:
+    def _is_kept(self, sha256: str) -> bool:
+        """Return whether the project has these bytes, and their file is where it should be."""
         with self.app.store.reading() as session:
-            query = select(Image.id).where(
+            query = select(Image.stored_path).where(
                 Image.project_id == self.project_id, Image.sha256 == sha256
             )
-            return session.scalar(query) is not None
+            stored = session.scalar(query)
+        return stored is not None and (self.folder.root / stored).is_file()
 
     # in this thread --------------------------------------------------------------------------
 
