@@ -36,9 +36,9 @@ def train(
     from cnsapp.services.projects import get_project
     from cnsapp.services.training import readiness, start_training
 
+    options = dict(_pair(text) for text in settings or [])
     app = opened()
     view = get_project(app.store, project=project)
-    options = dict(_pair(text) for text in settings or [])
     job_id = start_training(
         app,
         project_id=view.id,
@@ -123,7 +123,7 @@ def models(project: ProjectName, as_json: JsonFlag = False) -> None:
     rows = [
         (
             m.id, m.name, m.preset, m.backbone,
-            f"{m.metrics.get('balanced_accuracy', 0):.3f}", m.n_images,
+            _figure(m.metrics.get("balanced_accuracy")), m.n_images,
             m.created_at.isoformat(sep=" ", timespec="minutes"),
         )
         for m in found
@@ -204,9 +204,13 @@ def _pair(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
 def _scores(result: dict[str, Any]) -> list[str]:
     metrics = result.get("metrics", {})
-    score = f"balanced accuracy {metrics.get('balanced_accuracy', 0):.3f}"
+    score = f"balanced accuracy {_figure(metrics.get('balanced_accuracy'))}"
     interval = metrics.get("balanced_accuracy_interval")
     if interval:
         score += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"

@@ -30,10 +30,25 @@ def _whole(lowest: int, highest: int) -> Any:
     return read
 
 
+def _share(value: Any) -> float:
+    number = float(str(value))
+    if not 0 <= number <= 1:
+        raise ValueError
+    return number
+
+
+def _scheme(value: Any) -> str:
+    if value not in ("by group", "by file-name blocks", "random"):
+        raise ValueError
+    return str(value)
+
+
 # name -> (how to read it, what it takes in words)
 OPTIONS: dict[str, tuple[Any, str]] = {
     "seed": (_whole(0, 2**31 - 1), "a whole number"),
     "n_folds": (_whole(2, 20), "a whole number from 2 to 20"),
+    "threshold": (_share, "a number from 0 to 1: less confident predictions abstain"),
+    "scheme": (_scheme, "one of: by group, by file-name blocks, random"),
     "name": (lambda value: str(value)[:200], "the name of the model"),
 }
 

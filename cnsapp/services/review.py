@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from cnsapp.domain.confusion import Counts, figures
+from cnsapp.domain.metrics import evaluate
 from cnsapp.services.images import ImageItem
 from cnsapp.services.models import ModelView, changed_ids, get_model
+from cnsapp.services.scores import scores_json
 from db.models import Image, LabelClass, LabelEvent, Prediction
 from db.session import Store
 
@@ -20,7 +21,7 @@ Truth = Literal["trained", "current"]
 Only = Literal["all", "wrong", "changed"]
 Order = Literal["confidence", "unsure"]
 Cells = list[tuple[int | None, int, int]]  # (label, prediction, how many images)
-GroupCells = dict[str, Cells]
+Ints = NDArray[np.int64]
 _kept: dict[tuple[str, int, int | None], Confusion] = {}
 
 
@@ -40,9 +41,9 @@ class Confusion:
     n_wrong: int
     n_changed: int  # images whose label is another one now
     n_elsewhere: int  # of today's labels: classes the model does not know, or no label any more
-    balanced_accuracy: float
+    balanced_accuracy: float | None
     balanced_accuracy_interval: tuple[float, float] | None
-    accuracy: float
+    accuracy: float | None
     n_groups: int | None
     scheme: str  # how the folds were cut, in words
     per_class: list[dict[str, Any]]  # as in the metrics of a model
@@ -74,7 +75,7 @@ def confusion(store: Store, *, model_id: int, truth: Truth = "trained") -> Confu
         n_changed = session.scalar(select(func.count()).select_from(changed)) or 0
         if truth == "trained" or not n_changed:
             counts, elsewhere = _matrix(_cells(session, model_id), model.class_ids)
-            return _from_metrics(model, counts, truth, n_changed, elsewhere)
+            return _shown(model, counts, truth, n_changed, elsewhere, model.metrics)
         newest = session.scalar(select(func.max(LabelEvent.id)))
         return _scored_anew(session, model, n_changed, (str(store.root), model_id, newest))
 
@@ -145,20 +146,23 @@ def _cells(session: Session, model_id: int) -> Cells:
     return [(label_id, class_id, n) for label_id, class_id, n in rows]
 
 
-def _cells_by_group(session: Session, model_id: int) -> GroupCells:
+def _labels_of_today(session: Session, model: ModelView) -> tuple[Ints, Ints, list[str | None]]:
+    """Return label, prediction (as places in the model's classes) and group of every image."""
     rows = session.execute(
         select(Image.group_key, Image.current_class_id, Prediction.class_id, func.count())
         .join(Prediction, Prediction.image_id == Image.id)
-        .where(Prediction.model_id == model_id, Image.current_state == "label")
+        .where(Prediction.model_id == model.id, Image.current_state == "label")
         .group_by(Image.group_key, Image.current_class_id, Prediction.class_id)
     )
-    found: GroupCells = defaultdict(list)
-    for group, label_id, class_id, n in rows:
-        found[group or ""].append((label_id, class_id, n))
-    return found
+    place: dict[int | None, int] = {class_id: k for k, class_id in enumerate(model.class_ids)}
+    cells = [(g, place[a], place[b], n) for g, a, b, n in rows if a in place and b in place]
+    n = [cell[3] for cell in cells]
+    true = np.repeat(np.array([cell[1] for cell in cells], dtype=np.int64), n)
+    said = np.repeat(np.array([cell[2] for cell in cells], dtype=np.int64), n)
+    return true, said, [cell[0] for cell in cells for _ in range(cell[3])]
 
 
-def _matrix(cells: Cells, class_ids: list[int]) -> tuple[Counts, int]:
+def _matrix(cells: Cells, class_ids: list[int]) -> tuple[Ints, int]:
     place = {class_id: k for k, class_id in enumerate(class_ids)}
     counts = np.zeros((len(class_ids), len(class_ids)), dtype=np.int64)
     elsewhere = 0
@@ -192,12 +196,16 @@ def _item(prediction: Prediction, image: Image) -> ReviewItem:
     )
 
 
-def _from_metrics(
-    model: ModelView, counts: Counts, truth: Truth, n_changed: int, elsewhere: int
+def _shown(
+    model: ModelView,
+    counts: Ints,
+    truth: Truth,
+    n_changed: int,
+    n_elsewhere: int,
+    scores: dict[str, Any],
 ) -> Confusion:
-    """Take the figures noted at training: the labels are still the ones they were made with."""
-    metrics = model.metrics
-    interval = metrics.get("balanced_accuracy_interval")
+    interval = scores.get("balanced_accuracy_interval")
+    names = dict(zip(model.class_ids, model.class_names, strict=True))
     return Confusion(
         class_ids=model.class_ids,
         names=model.class_names,
@@ -206,13 +214,16 @@ def _from_metrics(
         n=int(counts.sum()),
         n_wrong=int(counts.sum() - np.trace(counts)),
         n_changed=n_changed,
-        n_elsewhere=elsewhere,
-        balanced_accuracy=float(metrics.get("balanced_accuracy", 0.0)),
+        n_elsewhere=n_elsewhere,
+        balanced_accuracy=scores.get("balanced_accuracy"),
         balanced_accuracy_interval=(interval[0], interval[1]) if interval else None,
-        accuracy=float(metrics.get("accuracy", 0.0)),
-        n_groups=metrics.get("n_groups"),
-        scheme=str(metrics.get("scheme", "")),
-        per_class=_named(metrics.get("per_class", []), model),
+        accuracy=scores.get("accuracy"),
+        n_groups=scores.get("n_groups"),
+        scheme=str(model.metrics.get("scheme", "")),
+        per_class=[
+            {**row, "name": names.get(row["class_id"], row["name"])}
+            for row in scores.get("per_class", [])
+        ],
     )
 
 
@@ -222,38 +233,11 @@ def _scored_anew(
     """Score the same predictions against the labels of today; kept until the next label."""
     if key in _kept:
         return _kept[key]
-    groups = _cells_by_group(session, model.id)
-    matrices = {g: _matrix(cells, model.class_ids) for g, cells in sorted(groups.items())}
-    k = len(model.class_ids)
-    counts = sum((m for m, _ in matrices.values()), np.zeros((k, k), dtype=np.int64))
-    grouped = any(matrices)  # images without a group then count as one, which widens the interval
-    found = figures(counts, np.stack([m for m, _ in matrices.values()]) if grouped else None)
+    true, said, groups = _labels_of_today(session, model)
+    found = evaluate(true, said, len(model.class_ids), groups)
+    scores = scores_json(found, model.class_ids, model.class_names)
+    counts = np.array(found.confusion, dtype=np.int64)
+    n_elsewhere = int(model.metrics.get("n", found.n)) - found.n
     _kept.clear()  # one is enough: the next label makes it stale
-    _kept[key] = Confusion(
-        class_ids=model.class_ids,
-        names=model.class_names,
-        counts=counts.tolist(),
-        truth="current",
-        n=found.n,
-        n_wrong=int(counts.sum() - np.trace(counts)),
-        n_changed=n_changed,
-        n_elsewhere=int(model.metrics.get("n", found.n)) - found.n,
-        balanced_accuracy=found.balanced_accuracy,
-        balanced_accuracy_interval=found.balanced_accuracy_interval,
-        accuracy=found.accuracy,
-        n_groups=found.n_groups,
-        scheme=str(model.metrics.get("scheme", "")),
-        per_class=_named(
-            [
-                {"class_id": class_id, **row}
-                for class_id, row in zip(model.class_ids, found.per_class, strict=True)
-            ],
-            model,
-        ),
-    )
+    _kept[key] = _shown(model, counts, "current", n_changed, n_elsewhere, scores)
     return _kept[key]
-
-
-def _named(rows: list[dict[str, Any]], model: ModelView) -> list[dict[str, Any]]:
-    names = dict(zip(model.class_ids, model.class_names, strict=True))
-    return [{**row, "name": names.get(row["class_id"], row.get("name", ""))} for row in rows]
