@@ -23,6 +23,12 @@ METHODS = (
         "Regions whose features speak for the class, as coarse as the layer they come from. It "
         "shows where the model looked, not why.",
     ),
+    MapMethod(
+        "integrated_gradients",
+        "Integrated gradients",
+        "Finer places whose pixels raise the class above a plain gray image. Slower, and edges "
+        "stand out; compare it with Grad-CAM before believing a detail.",
+    ),
 )
 
 

@@ -12,12 +12,21 @@ from PIL import Image
 DISPLAY_SIDE = 1600  # long side of the display image, as the importer makes it
 STRONGEST = 0.8  # opacity where the evidence is largest; the tissue stays visible under it
 
-# from nothing to strong: violet, red, orange, yellow (anchors of Matplotlib's "inferno", CC0), which
-# grows lighter evenly and is told apart with every common colour blindness
+# from nothing to strong: violet, red, orange, yellow (anchors of Matplotlib's "inferno", CC0). It
+# grows lighter evenly and is told apart with every common colour blindness.
 _ANCHORS = np.array(
-    [(31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10),
-     (249, 201, 50), (252, 255, 164)], dtype=float,
+    [
+        (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85),
+        (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164),
+    ],
+    dtype=float,
 )  # fmt: skip
+_LEVELS = np.arange(256)
+_COLOURS = np.stack(
+    [np.interp(_LEVELS, np.linspace(0, 255, len(_ANCHORS)), _ANCHORS[:, c]) for c in range(3)], 1
+)
+_PALETTE = _COLOURS.round().astype(np.uint8).tobytes()
+_OPACITY = [round(255 * STRONGEST * (level / 255) ** 0.5) for level in range(256)]
 
 Heat = NDArray[np.float32]
 
@@ -38,21 +47,21 @@ def as_rgba(heat: Heat, size: tuple[int, int]) -> Image.Image:
     size
         (width, height) of the result.
     """
-    shrunk = Image.fromarray(np.asarray(heat, np.float32), mode="F")
-    strength = np.asarray(shrunk.resize(size, Image.Resampling.BILINEAR)).clip(0, 1)  # (H, W)
-    at = strength * (len(_ANCHORS) - 1)
-    below = np.minimum(at.astype(int), len(_ANCHORS) - 2)
-    part = (at - below)[..., None]
-    colour = _ANCHORS[below] * (1 - part) + _ANCHORS[below + 1] * part
-    alpha = 255 * STRONGEST * np.sqrt(strength)
-    rgba = np.concatenate([colour, alpha[..., None]], axis=2)
-    return Image.fromarray(rgba.round().astype(np.uint8), mode="RGBA")
+    levels = Image.fromarray((heat.clip(0, 1) * 255).round().astype(np.uint8))
+    levels = levels.resize(size, Image.Resampling.BILINEAR)  # one byte a pixel: scans are large
+    coloured = levels.copy()
+    coloured.putpalette(_PALETTE)
+    shown = coloured.convert("RGB")
+    shown.putalpha(levels.point(_OPACITY))
+    return shown
 
 
 def over(pixels: NDArray[np.uint8], heat: Heat) -> Image.Image:
     """Return the map over the picture, at the picture's own resolution."""
-    base = Image.fromarray(pixels).convert("RGBA")
-    return Image.alpha_composite(base, as_rgba(heat, base.size)).convert("RGB")
+    base = Image.fromarray(pixels)
+    shown = as_rgba(heat, base.size)
+    base.paste(shown, mask=shown.getchannel("A"))
+    return base
 
 
 def save_whole(image: Image.Image, target: Path) -> None:

@@ -21,6 +21,7 @@ from cnsapp.imaging.reader import read_image
 from cnsapp.imaging.store import hash_file
 from cnsapp.imaging.window import ReadingRule
 from cnsapp.jobs.context import JobContext
+from cnsapp.ml.bundle import UNSURE
 from cnsapp.ml.features import batches, prefetch
 from cnsapp.ml.preprocess import Pixels, make_view
 from cnsapp.services.import_source import Source, limits_of, opened_source
@@ -142,17 +143,19 @@ def columns_of(model: ModelView) -> list[str]:
 def _write(
     writer: RowWriter, chunk: _Chunk, model: ModelView, loaded: LoadedModel, said: Counter[str]
 ) -> None:
-    probabilities = loaded.probabilities(chunk.pictures)  # (N, K)
+    with loaded.lock:
+        probabilities = loaded.predictor.predict(chunk.pictures)  # (N, K)
     for name, sha256, row in zip(chunk.names, chunk.shas, probabilities, strict=True):
         best = int(np.argmax(row))
         said[model.class_names[best]] += 1
+        label = safe_cell(model.class_names[best])
         writer.writerow(
             [
                 safe_cell(name),
                 sha256,
-                safe_cell(model.class_names[best]),
+                label,
                 f"{row[best]:.6f}",
-                "accept" if row[best] >= loaded.abstain_below else "abstain",
+                label if row[best] >= loaded.threshold else UNSURE,
                 model.id,
                 *(f"{p:.6f}" for p in row),
             ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,37 @@ from cnsapp.bootstrap import App
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.reader import read_image
 from cnsapp.imaging.window import ReadingRule
+from cnsapp.ml.bundle import load_bundle
 from cnsapp.ml.device import Device, choose_device
 from cnsapp.ml.features import FeatureExtractor, FeatureStore
+from cnsapp.ml.predict import Predictor
 from cnsapp.ml.preprocess import Pixels
+from cnsapp.services.images import reading_rule
+from cnsapp.services.models import ModelView, check_model_file
 
 USUAL_RULE = ReadingRule()
+KEPT_MODELS = 3
 _lock = threading.Lock()
 _extractors: dict[tuple[str, str], FeatureExtractor] = {}
+_models: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to answer. Take `lock` around each use: maps hook into the same network."""
+
+    predictor: Predictor
+    lock: threading.Lock
+
+    @property
+    def size(self) -> int:
+        """Side of the network's input, in pixels."""
+        return self.predictor.preprocessing.size
+
+    @property
+    def threshold(self) -> float:
+        """Confidence below which the decision is "unsure"."""
+        return self.predictor.bundle.threshold
 
 
 @dataclass(frozen=True)
@@ -57,6 +82,35 @@ def feature_key(sha256: str, rule: ReadingRule) -> str:
         return sha256
     text = sha256 + json.dumps(rule.as_json(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def predictor_of(app: App, model: ModelView) -> LoadedModel:
+    """Return a model ready to answer; its file is compared with its checksum each time.
+
+    Raises
+    ------
+    CnsError
+        The file is missing or altered, or the backbone's weights are not the ones it needs.
+    """
+    path = check_model_file(app, model_id=model.id)
+    device = device_of(app)
+    key = (model.sha256, device.name)
+    with _lock:
+        if key not in _models:
+            bundle = load_bundle(path, model.sha256)
+            predictor = Predictor(bundle, device, app.store.path("weights"))
+            _models[key] = LoadedModel(predictor, threading.Lock())
+            while len(_models) > KEPT_MODELS:
+                _models.popitem(last=False)
+        _models.move_to_end(key)
+        return _models[key]
+
+
+def model_rule(app: App, model: ModelView) -> ReadingRule:
+    """Return how images were read when the model was trained."""
+    if "reading" in model.settings:
+        return ReadingRule.from_json(model.settings["reading"])
+    return reading_rule(app.store, project_id=model.project_id)
 
 
 def read_pixels(path: Path, rule: ReadingRule, limits: Limits) -> Pixels:

@@ -1,0 +1,287 @@
+"""Train a quick model: labels as they are now, features that lack, head, file, rows.
+
+Every part can be repeated: features are kept by image, the file is whole before its row, and the
+row is written once a job. A run whose worker was killed starts again and finds what was done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, insert, select
+
+from cnsapp.bootstrap import App
+from cnsapp.domain.presets import DEFAULT_BACKBONE
+from cnsapp.domain.readiness import NEEDED_PER_CLASS, ClassCount, assess
+from cnsapp.errors import CnsError
+from cnsapp.imaging.window import ReadingRule
+from cnsapp.jobs.context import JobContext, as_json
+from cnsapp.ml.bundle import make_bundle, package_versions, save_bundle
+from cnsapp.ml.features import FeatureExtractor
+from cnsapp.ml.preprocess import TRAIN_VIEWS
+from cnsapp.ml.quick import QuickOptions, QuickProgress, QuickResult, train_quick
+from cnsapp.services.images import reading_rule
+from cnsapp.services.projects import ClassView, list_classes
+from cnsapp.services.scores import scores_json
+from cnsapp.tasks.features import Failures, compute
+from cnsapp.tasks.resources import Source, extractor_of, feature_key, feature_store
+from db.models import Image, LabelEvent, Model, Prediction
+from db.session import Store
+
+HEAD_STARTS = 0.75  # part of the progress that missing features take
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image with its label at the start of the run."""
+
+    source: Source
+    class_id: int
+    event_id: int
+    group: str | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The labels that a run learns from; later ones do not change it."""
+
+    images: list[Labelled]
+    classes: list[ClassView]  # those that are learnt, in the order of the project
+    warnings: list[str]
+    last_event_id: int
+
+    def without(self, failures: Failures) -> Snapshot:
+        """Return it without the images that cannot be read."""
+        images = [i for i in self.images if i.source.image_id not in failures.image_ids]
+        warnings = list(self.warnings)
+        if failures.files:
+            first = failures.files[0]
+            warnings.append(
+                f"{len(failures.files)} labelled images could not be read and were left out, for "
+                f"example {first['file']}: {first['reason']}"
+            )
+        return Snapshot(images, self.classes, warnings, self.last_event_id)
+
+    def fingerprint(self) -> str:
+        """Return a hash of which image bytes were labelled as which class."""
+        pairs = sorted(f"{i.source.sha256}:{i.class_id}" for i in self.images)
+        return hashlib.sha256("\n".join(pairs).encode()).hexdigest()
+
+
+def run(app: App, job: JobContext) -> dict[str, Any]:
+    """Train and return ``{"model_id", "metrics"}``."""
+    if job.project_id is None:
+        raise CnsError("The job names no project.", "", "Start it from the Train page.")
+    made = find_result(app.store, job.id)
+    if made is not None:
+        return made
+    backbone = str(job.payload.get("backbone", DEFAULT_BACKBONE))
+    began = time.monotonic()
+    job.progress(0.0, "Loading the network")
+    extractor = extractor_of(app, backbone)
+    rule = reading_rule(app.store, project_id=job.project_id)
+    snapshot = take_snapshot(app, job.project_id)
+    sources = [image.source for image in snapshot.images]
+    n_new, failures = compute(app, job, sources, backbone, span=(0.02, HEAD_STARTS))
+    snapshot = snapshot.without(failures)
+    result = _learn(app, job, snapshot, extractor, rule, HEAD_STARTS if n_new else 0.1)
+    metrics = as_json(_metrics(result, snapshot, time.monotonic() - began))
+    job.check_cancelled()
+    job.progress(0.98, "Saving the model")
+    return _keep(app, job, snapshot, result, metrics, extractor, rule)
+
+
+def find_result(store: Store, job_id: int) -> dict[str, Any] | None:
+    """Return what a run that was killed after its last transaction had made, or None."""
+    with store.reading() as session:
+        row = session.execute(
+            select(Model.id, Model.metrics).where(Model.job_id == job_id)
+        ).one_or_none()
+    return None if row is None else {"model_id": row[0], "metrics": row[1]}
+
+
+def take_snapshot(app: App, project_id: int) -> Snapshot:
+    """Return the labels of now; raise CnsError when they do not suffice (any more)."""
+    classes = list_classes(app.store, project_id=project_id)
+    with app.store.reading() as session:
+        last_event_id = session.scalar(select(func.max(LabelEvent.id))) or 0
+        rows = session.execute(
+            select(
+                Image.id,
+                Image.sha256,
+                Image.stored_path,
+                Image.file_name,
+                Image.current_class_id,
+                Image.current_event_id,
+                Image.group_key,
+            )
+            .where(
+                Image.project_id == project_id,
+                Image.status == "ok",
+                Image.current_state == "label",
+            )
+            .order_by(Image.id)
+        ).all()
+    images = [
+        Labelled(Source(i, sha, app.store.path(path), name), int(c or 0), int(event or 0), group)
+        for i, sha, path, name, c, event, group in rows
+    ]
+    return _checked(images, classes, last_event_id)
+
+
+def _checked(images: list[Labelled], classes: list[ClassView], last_event_id: int) -> Snapshot:
+    of_class: dict[int, list[Labelled]] = {c.id: [] for c in classes}
+    for image in images:
+        of_class[image.class_id].append(image)
+    groups = {c: {i.group for i in of_class[c]} - {None} for c in of_class}
+    counts = [ClassCount(c.name, len(of_class[c.id]), len(groups[c.id])) for c in classes]
+    verdict = assess(counts, len(images), len(set().union(*groups.values())))
+    if not verdict.ok:
+        raise CnsError(" ".join(verdict.problems), "", "Label more images, then train again.")
+    learnt = [c for c in classes if len(of_class[c.id]) >= NEEDED_PER_CLASS]
+    ids = {c.id for c in learnt}
+    return Snapshot(
+        [i for i in images if i.class_id in ids], learnt, verdict.warnings, last_event_id
+    )
+
+
+def _learn(
+    app: App,
+    job: JobContext,
+    snapshot: Snapshot,
+    extractor: FeatureExtractor,
+    rule: ReadingRule,
+    start: float,
+) -> QuickResult:
+    keys = [feature_key(i.source.sha256, rule) for i in snapshot.images]
+    rows = feature_store(app, extractor).load(keys, TRAIN_VIEWS)
+    network, colour = extractor.layout.split(rows)
+    place = {c.id: k for k, c in enumerate(snapshot.classes)}
+    has_groups = any(i.group for i in snapshot.images)
+
+    def report(at: QuickProgress) -> None:
+        job.check_cancelled()
+        fraction = start + (0.97 - start) * at.done / max(at.total, 1)
+        values = {} if at.balanced_accuracy is None else {
+            "step": at.done, "balanced_accuracy": at.balanced_accuracy,
+        }  # fmt: skip
+        job.progress(fraction, at.message, **values)
+
+    given = job.payload.get("options", {})
+    names = ("n_folds", "threshold", "scheme")
+    return train_quick(
+        network,
+        colour,
+        np.array([place[i.class_id] for i in snapshot.images], dtype=np.int64),
+        [i.group for i in snapshot.images] if has_groups else None,
+        [i.source.name for i in snapshot.images],
+        [c.id for c in snapshot.classes],
+        QuickOptions(**{name: given[name] for name in names if name in given}),
+        report,
+        seed=int(given.get("seed", 0)),
+        layout=extractor.layout,
+        stages=extractor.backbone.row.head_stages,
+        class_names=[c.name for c in snapshot.classes],
+    )
+
+
+def _metrics(result: QuickResult, snapshot: Snapshot, seconds: float) -> dict[str, Any]:
+    found = result.metrics_json()
+    names = {"colour": "colour_only"}
+    warnings = list(dict.fromkeys([*snapshot.warnings, *result.warnings]))
+    return scores_json(result.evaluation, result.class_ids, result.class_names) | {
+        "scheme": result.scheme,
+        "n_folds": found["n_folds"],
+        "controls": {names.get(k, k): v for k, v in result.controls.items()},
+        "warnings": warnings,
+        "temperature": result.temperature,
+        "ece": result.calibration_error,
+        "strength": result.strength,
+        "stages": list(result.stages),
+        "n_trained": len(snapshot.images),
+        "seconds": round(seconds, 2),
+    }
+
+
+def _keep(
+    app: App,
+    job: JobContext,
+    snapshot: Snapshot,
+    result: QuickResult,
+    metrics: dict[str, Any],
+    extractor: FeatureExtractor,
+    rule: ReadingRule,
+) -> dict[str, Any]:
+    """Write the file, then model and predictions in one transaction; once a job, whatever comes."""
+    settings = as_json(
+        {
+            "preset": "quick",
+            "options": job.payload.get("options", {}),
+            "reading": rule.as_json(),
+            "threshold": result.threshold,
+            "last_event_id": snapshot.last_event_id,
+            "n_images": len(snapshot.images),
+            "fingerprint": snapshot.fingerprint(),
+            "class_names": result.class_names,
+            "features": extractor.spec_id,
+            "versions": package_versions(),
+        }
+    )
+    bundle = make_bundle(
+        result, extractor, data_fingerprint=snapshot.fingerprint(), settings=settings
+    )
+    path = f"models/{uuid.uuid4().hex}.safetensors"
+    sha256 = save_bundle(app.store.path(path), bundle)
+    rows = _prediction_rows(snapshot, result)
+    with app.store.writing() as session:
+        made = session.execute(
+            select(Model.id, Model.metrics).where(Model.job_id == job.id)
+        ).one_or_none()
+        if made is None:
+            n = session.scalar(select(func.count()).where(Model.project_id == job.project_id)) or 0
+            name = job.payload.get("options", {}).get("name") or f"Quick {n + 1}"
+            model = Model(
+                project_id=job.project_id,
+                job_id=job.id,
+                name=name,
+                preset="quick",
+                backbone=extractor.backbone.row.id,
+                path=path,
+                sha256=sha256,
+                metrics=metrics,
+                class_ids=result.class_ids,
+                settings=settings,
+            )
+            session.add(model)
+            session.flush()
+            if rows:
+                session.execute(insert(Prediction), [r | {"model_id": model.id} for r in rows])
+            return {"model_id": model.id, "metrics": metrics}
+    app.store.path(path).unlink(missing_ok=True)  # another worker was quicker with the same job
+    return {"model_id": made[0], "metrics": made[1]}
+
+
+def _prediction_rows(snapshot: Snapshot, result: QuickResult) -> list[dict[str, Any]]:
+    """Return the out-of-fold answers; images that could not be held out have none."""
+    rows = []
+    for image, p, fold in zip(snapshot.images, result.probabilities, result.folds, strict=True):
+        if np.isnan(p).any():
+            continue
+        best = int(p.argmax())
+        rows.append(
+            {
+                "image_id": image.source.image_id,
+                "class_id": result.class_ids[best],
+                "probability": float(p[best]),
+                "fold": int(fold),
+                "probabilities": [round(float(value), 6) for value in p],
+                "label_class_id": image.class_id,
+                "event_id": image.event_id,
+            }
+        )
+    return rows
