@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 APPLICATION_VERSION = "1"  # raise it only when unfinished jobs of older versions must not go on
 WORKFLOW = "cnsapp.job"
-POLLING_SECONDS = {"quick": 0.15, "train": 0.5, "files": 0.5}
+POLLING_SECONDS = {"quick": 0.25, "train": 0.5, "files": 0.5}
 FINISHED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 _run: Callable[[int], None] | None = None
@@ -59,7 +59,8 @@ class Engine:
         _run = run
         self.worker_id = worker_id
         self._settings = settings
-        self._unclear: set[str] = set()
+        self.left_by: set[str] = set()  # workers whose running jobs this one has just taken back
+        self._seen_pending: set[str] = set()
 
     def start(self) -> None:
         """Open the queue's database and begin to take work from the queues."""
@@ -76,8 +77,8 @@ class Engine:
 
     def hand_over(
         self, job_id: int, created_at: datetime, queue: str, is_alive: Callable[[str], bool]
-    ) -> None:
-        """See to it that a queued job gets run, once; may be called again and again."""
+    ) -> bool:
+        """See to it that a queued job gets run, once; return False to be asked again soon."""
         name = workflow_id(job_id, created_at)
         found = DBOS.get_workflow_status(name)
         if found is not None and found.status in FINISHED:
@@ -96,19 +97,22 @@ class Engine:
                 job_id,
             )
         elif found.status == "PENDING":
-            self._resume_if_left_behind(name, queue, str(found.executor_id), is_alive)
+            return self._resume_if_left_behind(name, queue, str(found.executor_id), is_alive)
+        return True
 
     def _resume_if_left_behind(
         self, name: str, queue: str, executor: str, is_alive: Callable[[str], bool]
-    ) -> None:
-        # ours: it begins just now, or DBOS is about to recover it, unless we saw it so before
-        if executor == self.worker_id and name not in self._unclear:
-            self._unclear.add(name)
-            return
-        self._unclear.discard(name)
+    ) -> bool:
+        if executor not in self.left_by and name not in self._seen_pending:
+            # it begins just now, or DBOS or another worker is about to take it up: look again
+            self._seen_pending.add(name)
+            return False
+        self._seen_pending.discard(name)
+        self.left_by.discard(executor)
         if executor == self.worker_id or not is_alive(executor):
             log.warning("workflow %s was left behind by %s; it goes on here", name, executor)
             DBOS.resume_workflow(name, queue_name=queue)
+        return True
 
     def _config(self) -> DBOSConfig:
         config: DBOSConfig = {

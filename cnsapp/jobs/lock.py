@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,9 +39,7 @@ class WorkerLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
         file = self.path.open("r+b")
-        try:
-            _lock(file)
-        except OSError:
+        if not _lock_patiently(file):
             file.close()
             return False
         file.truncate(0)
@@ -72,6 +71,16 @@ class WorkerLock:
             return self.path.read_text(encoding="ascii", errors="replace").strip() or "?"
         except OSError:
             return "?"
+
+
+def _lock_patiently(file: BinaryIO) -> bool:
+    for _ in range(4):  # someone who only asks whether it is held has it for a moment
+        try:
+            _lock(file)
+            return True
+        except OSError:
+            time.sleep(0.1)
+    return False
 
 
 if sys.platform == "win32":

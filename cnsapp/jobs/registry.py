@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 from cnsapp.errors import InvalidInputError
 
+WARM_UP: str | None = "cnsapp.tasks.warmup:run"  # run(app) -> what the device is called
 QUEUES = ("train", "quick", "files")  # one job of each runs at a time in a worker
-EXTRA_KINDS = "CNS_EXTRA_KINDS"  # names a module with a `KINDS` of its own; the tests use it
+EXTRA_KINDS = "CNS_EXTRA_KINDS"  # names a module with `KINDS` (and `WARM_UP`) of its own: for tests
+
+# Two threads that import modules which need each other can be handed a half-made module (Python
+# breaks the deadlock that way), so the warm-up and the first jobs import one after the other.
+importing = threading.Lock()
+IMPORT_SECONDS = 120.0  # a warm-up that hangs must not hold the jobs up for ever
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,19 @@ KINDS: dict[str, JobKind] = {
 
 def all_kinds() -> dict[str, JobKind]:
     """Return the built-in kinds and those of the module that `CNS_EXTRA_KINDS` names."""
+    extra = _extra_module()
+    return KINDS | cast(dict[str, JobKind], extra.KINDS) if extra else KINDS
+
+
+def load_warm_up() -> Callable[..., Any] | None:
+    """Return what a fresh worker runs while idle, or None when there is nothing to do."""
+    name = getattr(_extra_module(), "WARM_UP", WARM_UP)
+    return _import_function(name) if name else None
+
+
+def _extra_module() -> Any:
     extra = os.environ.get(EXTRA_KINDS)
-    if not extra:
-        return KINDS
-    return KINDS | cast(dict[str, JobKind], importlib.import_module(extra).KINDS)
+    return importlib.import_module(extra) if extra else None
 
 
 def get_kind(name: str) -> JobKind:
@@ -63,7 +79,15 @@ def title_of(name: str) -> str:
 
 def load_task(name: str) -> Callable[..., dict[str, Any] | None]:
     """Import and return the function that does this kind of job. Only a worker calls this."""
-    module, _, function = get_kind(name).task.partition(":")
-    return cast(
-        Callable[..., dict[str, Any] | None], getattr(importlib.import_module(module), function)
-    )
+    task = get_kind(name).task
+    locked = importing.acquire(timeout=IMPORT_SECONDS)
+    try:
+        return _import_function(task)
+    finally:
+        if locked:
+            importing.release()
+
+
+def _import_function(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), function))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -81,6 +83,7 @@ def run_job(
         )
         with Pulse(job, app.settings.heartbeat_seconds):
             outcome = _attempt(app, job, begun.kind)
+            _free_gpu_memory()
         _store_outcome(app, job_id, worker_id, outcome)
         log.info("job %s (%s) is %s", job_id, begun.kind, outcome.state)
     finally:
@@ -153,6 +156,17 @@ def _store_outcome(app: App, job_id: int, worker_id: str, outcome: Outcome) -> N
             log.warning("job %s: could not store its end, trying again", job_id, exc_info=True)
             time.sleep(wait)
             wait = min(wait * 2, 30.0)
+
+
+def _free_gpu_memory() -> None:
+    torch: Any = sys.modules.get("torch")  # never imported here, and maybe half imported elsewhere
+    cuda: Any = getattr(torch, "cuda", None)
+    try:
+        if cuda is not None and cuda.is_initialized():
+            gc.collect()
+            cuda.empty_cache()
+    except Exception:  # the driver may be what failed; the job's own outcome matters more
+        log.warning("could not free the GPU's memory", exc_info=True)
 
 
 def run_here(app: App, job_id: int) -> None:

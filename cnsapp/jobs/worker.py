@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import importlib
-import importlib.util
 import logging
 import logging.handlers
 import os
@@ -19,9 +17,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,7 +26,7 @@ from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import CnsError
 from cnsapp.jobs import states
 from cnsapp.jobs.lock import WorkerLock, be_nice, host_name, process_alive, slug
-from cnsapp.jobs.registry import all_kinds
+from cnsapp.jobs.registry import all_kinds, importing, load_warm_up
 from cnsapp.jobs.running import Running, run_job
 from cnsapp.settings import Settings
 from db.models import Job
@@ -41,6 +37,7 @@ log = logging.getLogger("cnsapp.worker")
 DONE, CANNOT_START, ALREADY_RUNS = 0, 78, 75  # exit codes (the last two as in sysexits.h)
 DISPATCH_SECONDS = 0.1
 CHECK_SECONDS = 1.0
+WARM_UP_SECONDS = 1.0  # jobs that waited for this worker come first
 SURE_SECONDS = 5.0  # between two checks that a waiting job still has its workflow
 
 
@@ -121,8 +118,8 @@ class Worker:
             lambda job_id: run_job(self.app, job_id, self.id, engine.run_step, self.running),
         )
         self._engine.start()
-        threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
         log.info("worker %s serves %s (process %s)", self.id, self.app.settings.root, os.getpid())
         self._loop()
         self._leave()
@@ -156,8 +153,8 @@ class Worker:
             if now - self._handed.get(job_id, -SURE_SECONDS) < SURE_SECONDS:
                 continue
             queue = kinds[kind].queue if kind in kinds else "quick"  # it fails there, in words
-            self._engine.hand_over(job_id, created_at, queue, self._is_alive)
-            self._handed[job_id] = now
+            sure = self._engine.hand_over(job_id, created_at, queue, self._is_alive)
+            self._handed[job_id] = now if sure else now - SURE_SECONDS + CHECK_SECONDS
         if not waiting:
             self._handed.clear()
 
@@ -175,6 +172,7 @@ class Worker:
                 self.app.store, owner or "", kind_stop=False
             ):
                 log.warning("took the jobs of worker %s, which is dead, back", owner)
+                self._engine.left_by.add(owner or "")
                 self._handed.clear()
 
     def _is_alive(self, worker_id: str) -> bool:
@@ -209,14 +207,18 @@ class Worker:
                 log.warning("heartbeat not written", exc_info=True)
 
     def _warm_up(self) -> None:
-        """Import what the first job would wait for; learn what the device is called."""
-        if importlib.util.find_spec("cnsapp.tasks.warmup") is None:
-            return
-        try:
-            run: Callable[[App], Any] = importlib.import_module("cnsapp.tasks.warmup").run
-            self.device = str(run(self.app) or self.device)
-        except Exception:
-            log.exception("the warm-up failed; the first job will take longer")
+        """Import, while idle, what the first job would wait for; learn the device's name."""
+        while not self._stop.wait(WARM_UP_SECONDS):
+            with importing:
+                if self.running.ids():
+                    continue  # a task may import more as it goes: see `importing`
+                try:
+                    warm_up = load_warm_up()
+                    if warm_up is not None:
+                        self.device = str(warm_up(self.app) or self.device)[:200]
+                except Exception:
+                    log.exception("the warm-up failed; the first job will take longer")
+                return
 
     def _stop_on_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -25,6 +25,7 @@ from db.session import Store
 from db.types import utc_now
 
 DEAD_AFTER = float(Settings.model_fields["dead_after_seconds"].default)
+RESTART_TIME = timedelta(seconds=5)
 WORKER_TRIES = 6  # a job may kill three workers before it is marked failed
 
 
@@ -217,7 +218,7 @@ def wait_for_job(
             last = job
             if not job.is_active:
                 return job
-            if (own is None or own.poll() is not None) and not _worker_exists(app):
+            if _is_missing(own) and not _worker_exists(app, may_return=own is None):
                 tries += 1
                 if tries > WORKER_TRIES:
                     raise CnsError(
@@ -232,11 +233,19 @@ def wait_for_job(
             _let_it_end(own, ended=last is not None and not last.is_active)
 
 
-def _worker_exists(app: App) -> bool:
+def _is_missing(own: subprocess.Popen[bytes] | None) -> bool:
+    return own is None or own.poll() is not None
+
+
+def _worker_exists(app: App, *, may_return: bool) -> bool:
+    """Say whether a worker lives, or died so recently that its app is about to start another."""
     if WorkerLock(app.settings.root, app.settings.device).is_held_by_another():
         return True
     with app.store.reading() as session:
-        return bool(living_workers(session, app.settings.dead_after_seconds))
+        if living_workers(session, app.settings.dead_after_seconds):
+            return True
+        last = session.scalar(select(func.max(Worker.heartbeat_at)))
+    return may_return and last is not None and utc_now() - last < RESTART_TIME
 
 
 def _let_it_end(worker: subprocess.Popen[bytes], *, ended: bool) -> None:
