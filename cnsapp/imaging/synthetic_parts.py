@@ -67,7 +67,9 @@ def noise(rng: Rng, size: int, grain: float) -> Field:
 
 def rough(rng: Rng, size: int) -> Field:
     """Return noise of several grains at once, as in cytoplasm and ground substance."""
-    return 0.5 * noise(rng, size, 24) + 0.35 * noise(rng, size, 7) + 0.3 * noise(rng, size, 2.5)
+    return _f32(
+        0.5 * noise(rng, size, 24) + 0.35 * noise(rng, size, 7) + 0.3 * noise(rng, size, 2.5)
+    )
 
 
 def soft(field: Field, sigma: float) -> Field:
@@ -205,8 +207,8 @@ def fibres(rng: Rng, size: int, angle: float, grain: float = 3.0) -> Field:
 def develop(tissue: Tissue, stain: Stain) -> NDArray[np.uint8]:
     """Return the picture (size, size, 3), uint8, of a field under a stain and a microscope."""
     rng = tissue.rng
-    blue = soft(tissue.blue, stain.softness) * stain.blue * rng.normal(1, 0.06)
-    pink = soft(tissue.pink, stain.softness) * stain.pink * rng.normal(1, 0.06)
+    blue = soft(tissue.blue, stain.softness) * stain.blue * rng.lognormal(0, 0.17)
+    pink = soft(tissue.pink, stain.softness) * stain.pink * rng.lognormal(0, 0.2)
     density = np.maximum(blue, 0)[..., None] * np.asarray(stain.blue_color, np.float32)
     density = density + np.maximum(pink, 0)[..., None] * np.asarray(stain.pink_color, np.float32)
     light = 1 + 0.02 * noise(rng, tissue.size, 150)[..., None]
