@@ -1,6 +1,248 @@
-"""Images."""
+"""Images: bring them in, look through them, and see all that is known of one."""
 
-from cnsapp.ui import frame
+from __future__ import annotations
 
-here = frame.current()
-frame.page_header("Images")
+import streamlit as st
+
+from cnsapp.services import images, jobs, labels, projects
+from cnsapp.services.images import ImageFilter, ImageItem, ImagePage
+from cnsapp.services.jobs import JobView
+from cnsapp.services.projects import ClassView, ProjectView
+from cnsapp.ui import frame, words
+from cnsapp.ui.components import Tile, gallery, thumb_url, view_url
+from cnsapp.ui.frame import Here
+from cnsapp.ui.import_panel import import_panel, show_report
+from cnsapp.ui.tables import Column, table, text, when
+
+PAGE = 60
+BROWSE, IMPORT = "Browse", "Import"
+STATES = {
+    "All images": "all",
+    "Not labelled": "unlabelled",
+    "Labelled": "label",
+    "Skipped": "skip",
+    "Unsure": "unsure",
+}
+ANY_CLASS, ANY_GROUP = "Any class", "Any group"
+STATE_WORDS = {"none": "", "skip": "skipped", "unsure": "unsure"}
+SOURCES = {
+    "human": "by hand",
+    "bulk": "several at once",
+    "import": "import",
+    "review": "review",
+    "suggestion": "suggestion",
+}
+
+
+def main() -> None:
+    """Draw the page."""
+    here = frame.current()
+    frame.page_header("Images", "Bring images into the project and look through them.")
+    project = frame.need_project(here, "Images belong to a project.")
+    counts = images.counts(here.app.store, project_id=project.id)
+    tab = BROWSE
+    if counts.images:
+        tab = st.segmented_control(
+            "View",
+            [BROWSE, IMPORT],
+            key="images_tab",
+            default=BROWSE,
+            required=True,
+            label_visibility="collapsed",
+        )
+    else:
+        st.info(
+            "This project has no images yet. Choose a folder, zip or files; the same picture twice "
+            "is kept once, and a broken file never stops the rest."
+        )
+    running = last_import(here, project)
+    if running is not None and (running.is_active or tab == IMPORT or not counts.images):
+        show_import(running)
+    if running is not None and running.is_active:
+        if counts.images:
+            browse(here, project)
+        return
+    if tab == IMPORT or not counts.images:
+        import_panel(here, project)
+    else:
+        landed(running)
+        browse(here, project)
+
+
+def last_import(here: Here, project: ProjectView) -> JobView | None:
+    """Return the import that runs, or else the newest one."""
+    found = jobs.list_jobs(here.app.store, project_id=project.id, limit=30)
+    imports = [job for job in found if job.kind == "import"]
+    return next((job for job in imports if job.is_active), imports[0] if imports else None)
+
+
+def show_import(job: JobView) -> None:
+    """Draw how far an import is, or what came of it."""
+    with st.container(border=True, key="import_state"):
+        seen = frame.job_progress(job.id)
+        if seen.state == "done":
+            show_report(seen)
+
+
+def landed(job: JobView | None) -> None:
+    """After an import that this window started: say in one line what came of it."""
+    if job is None or job.state == "cancelled" or st.session_state.get("import_job") != job.id:
+        return
+    if job.state == "failed":
+        show_import(job)
+        return
+    skipped = len(job.result.get("skipped", []))
+    line = (
+        f"{words.plural(job.result.get('imported', 0), 'image')} imported, "
+        f"{words.plural(job.result.get('duplicates', 0), 'duplicate')}, {skipped:,} skipped."
+    )
+    if skipped:
+        st.warning(f"{line} The Import tab lists what was skipped, and why.")
+    else:
+        st.success(line)
+
+
+def browse(here: Here, project: ProjectView) -> None:
+    """Draw the filters, the thumbnails, and the pager."""
+    classes = projects.list_classes(here.app.store, project_id=project.id)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="img_filters"):
+        chosen = choose_filter(here, project, classes)
+        pager = st.container(horizontal=True, gap="small", width="content")
+    page = turn_pages(here, project, chosen)
+    with pager:
+        draw_pager(page)
+    if not page.items:
+        st.caption("No image matches these filters.")
+        return
+    by_id = {c.id: c for c in classes}
+    opened = gallery([tile(item, by_id) for item in page.items], key="images_gallery")
+    if opened is not None:
+        show_image(here, opened, by_id)
+
+
+def choose_filter(here: Here, project: ProjectView, classes: list[ClassView]) -> ImageFilter:
+    """Draw the filters and return what they say."""
+    state = st.selectbox(
+        "State", list(STATES), key="img_state", label_visibility="collapsed", width=160
+    )
+    by_name = {c.name: c.id for c in classes}
+    name = st.selectbox(
+        "Class",
+        [ANY_CLASS, *by_name],
+        key="img_class",
+        label_visibility="collapsed",
+        width=170,
+    )
+    groups = [group for group, _ in images.list_groups(here.app.store, project_id=project.id)]
+    group = ANY_GROUP
+    if groups:
+        group = st.selectbox(
+            "Group",
+            [ANY_GROUP, *groups],
+            key="img_group",
+            label_visibility="collapsed",
+            width=160,
+        )
+    name_part = st.text_input(
+        "File name contains",
+        key="img_find",
+        placeholder="File name…",
+        label_visibility="collapsed",
+        width=170,
+    )
+    return ImageFilter(
+        state=STATES[state or "All images"],
+        class_id=by_name.get(name or ANY_CLASS),
+        group=None if group in (None, ANY_GROUP) else group,
+        text=(name_part or "").strip(),
+    )
+
+
+def turn_pages(here: Here, project: ProjectView, chosen: ImageFilter) -> ImagePage:
+    """Return the page of images that the pager is at; other filters start at their first page."""
+    sign = f"{project.id}/{chosen}"
+    if st.session_state.get("img_sign") != sign:
+        st.session_state["img_sign"] = sign
+        st.session_state["img_at"] = {}
+    at = st.session_state["img_at"]
+    return images.list_images(
+        here.app.store, project_id=project.id, filter=chosen, limit=PAGE, **at
+    )
+
+
+def draw_pager(page: ImagePage) -> None:
+    """Draw the buttons to the pages before and behind."""
+    for label, icon, key, at in (
+        ("Previous", "chevron_left", "img_previous", {"before": page.prev_before}),
+        ("Next", "chevron_right", "img_next", {"after": page.next_after}),
+    ):
+        st.button(
+            label,
+            icon=f":material/{icon}:",
+            key=key,
+            disabled=None in at.values(),
+            on_click=go_to_page,
+            args=(at,),
+        )
+
+
+def go_to_page(at: dict[str, int | None]) -> None:
+    """Turn to another page of images."""
+    st.session_state["img_at"] = at
+
+
+def tile(item: ImageItem, classes: dict[int, ClassView]) -> Tile:
+    """Return an image as the gallery shows it."""
+    c = classes.get(item.class_id) if item.class_id is not None else None
+    label = c.name if c else STATE_WORDS.get(item.state, "")
+    return Tile(item.id, thumb_url(item.id, item.sha256), item.name, label, c.color if c else "")
+
+
+@st.dialog("Image", width="large")
+def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None:
+    """Draw an image with its facts and the history of its label."""
+    with frame.guard():
+        image = images.get_image(here.app.store, image_id=image_id)
+        picture, facts = st.columns([3, 2], gap="medium")
+        with picture:
+            url = view_url(image.id, image.sha256)
+            st.html(
+                f'<img src="{text(url)}" alt="{text(image.name)}" '
+                'style="width:100%;max-height:62vh;'
+                'object-fit:contain;border-radius:6px">'
+            )
+        with facts:
+            st.markdown(f"**{frame.plain(image.name.rsplit('/', 1)[-1])}**")
+            label = classes.get(image.class_id) if image.class_id is not None else None
+            rows = [
+                ("Label", label.name if label else STATE_WORDS.get(image.state) or "none yet"),
+                ("Group", image.group or words.NONE),
+                ("Size", f"{image.width:,} × {image.height:,} px"),
+                ("File", f"{image.facts.get('format', '')} {words.size(image.n_bytes)}".strip()),
+                ("Kept as", "link to the original" if image.linked else "copy"),
+            ]
+            cells = [[text(name), text(value)] for name, value in rows]
+            table([Column(""), Column("")], [*cells, ["Imported", when(image.created_at)]])
+            for note in image.facts.get("notes", []):
+                st.caption(frame.plain(str(note)))
+            if st.button("Explain this image", key="image_explain"):
+                frame.go_to("pages/explain.py", image=image.id)
+        history = labels.label_history(here.app.store, image_id=image.id)
+        if history:
+            st.caption("History of its label")
+            table(
+                [Column("Label"), Column("By"), Column("How"), Column("When", number=True)],
+                [
+                    [
+                        text(event.class_name or event.kind)
+                        + (" <span class='cns-muted'>(undone)</span>" if event.undone else ""),
+                        text(event.annotator),
+                        text(SOURCES.get(event.source, event.source)),
+                        when(event.at),
+                    ]
+                    for event in history[:20]
+                ],
+            )
+
+
+main()

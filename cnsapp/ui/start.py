@@ -66,13 +66,14 @@ def _open(settings: Settings) -> App | CnsError:
 def routes() -> list[BaseRoute]:
     """Return the app's own routes; none when it cannot be opened (the page then says why)."""
     from cnsapp.http import routes as http_routes
+    from cnsapp.ui import pictures
     from cnsapp.ui.labeller.http import routes as label_routes
 
     try:
         app = opened()
     except CnsError:
         return []
-    return [*http_routes(app), *label_routes(app)]
+    return [*http_routes(app), *label_routes(app), *pictures.routes(app)]
 
 
 @asynccontextmanager

@@ -1,0 +1,114 @@
+"""Small components of our own that live in the browser: gallery, confusion matrix, overlay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of a gallery: its address, a name, and a coloured word under it."""
+
+    id: int
+    url: str
+    name: str
+    label: str = ""
+    color: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map over the image: what it is for, and its address when it is there."""
+
+    title: str
+    map_url: str | None
+    note: str = ""
+
+
+def gallery(
+    tiles: Sequence[Tile], *, key: str, selected: int | None = None, side: int = 148
+) -> int | None:
+    """Draw thumbnails; return the id of the one just opened, for this one run."""
+    result = _component("gallery")(
+        key=key,
+        data={"tiles": [asdict(tile) for tile in tiles], "selected": selected, "side": side},
+        on_open_change=_nothing,
+    )
+    opened = getattr(result, "open", None)
+    return opened if isinstance(opened, int) and not isinstance(opened, bool) else None
+
+
+def matrix(
+    *,
+    key: str,
+    names: Sequence[str],
+    counts: Sequence[Sequence[int]],
+    selected: tuple[int | None, int | None] | None,
+) -> tuple[int | None, int | None] | None:
+    """Draw the confusion matrix; return (row, column) just chosen, None for a whole one."""
+    result = _component("matrix")(
+        key=key,
+        data={
+            "names": list(names),
+            "counts": [list(row) for row in counts],
+            "selected": list(selected) if selected else None,
+        },
+        on_cell_change=_nothing,
+    )
+    return _cell(getattr(result, "cell", None), len(names))
+
+
+def overlay(
+    *, key: str, image_url: str, width: int, height: int, name: str, panels: Sequence[Panel]
+) -> None:
+    """Draw an image with maps over it, and a slider for how much of them is seen."""
+    _component("overlay")(
+        key=key,
+        data={
+            "image_url": image_url,
+            "width": width,
+            "height": height,
+            "name": name,
+            "panels": [asdict(panel) for panel in panels],
+        },
+    )
+
+
+def thumb_url(image_id: int, sha256: str) -> str:
+    """Return the address of an image's thumbnail."""
+    return f"/img/thumb/{image_id}?v={sha256[:8]}"
+
+
+def view_url(image_id: int, sha256: str) -> str:
+    """Return the address of an image at display size."""
+    return f"/img/view/{image_id}?v={sha256[:8]}"
+
+
+def _cell(value: Any, n: int) -> tuple[int | None, int | None] | None:
+    if not isinstance(value, dict):
+        return None
+    row, column = value.get("row"), value.get("column")
+    for part in (row, column):
+        if part is not None and not (isinstance(part, int) and 0 <= part < n):
+            return None
+    return row, column
+
+
+@cache
+def _component(name: str) -> Any:
+    style = (_HERE / f"{name}.css").read_text(encoding="utf-8")
+    script = (_HERE / f"{name}.js").read_text(encoding="utf-8")
+    return st.components.v2.component(f"cnsapp_{name}", css=style, js=script)
+
+
+def _nothing() -> None:
+    """The page reads what the component set; there is nothing to do beforehand."""

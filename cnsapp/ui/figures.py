@@ -1,0 +1,116 @@
+"""The figures of a model on the screen: one card, the same on Train, Models and Review."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from cnsapp.services.models import ModelView
+from cnsapp.ui import words
+from cnsapp.ui.tables import Bar, Column, bars, swatch, table, text
+
+CONTROL_WORDS = {
+    "majority": "Always the largest class",
+    "colour_only": "Colour only",
+    "color_only": "Colour only",
+    "handmade_svm": "Hand-made features, SVM",
+    "handmade_logistic": "Hand-made features, logistic regression",
+}
+CONTROL_HELP = (
+    "The same images and folds, judged by something simpler. A model that is hardly better than "
+    "“colour only” has learnt the stain, not the tissue."
+)
+
+
+def how_scored(metrics: Mapping[str, Any]) -> str:
+    """Return a sentence that says which predictions the figures are made of."""
+    n, folds, groups = metrics.get("n"), metrics.get("n_folds"), metrics.get("n_groups")
+    scheme = str(metrics.get("scheme") or "").strip()
+    by = f", cut {scheme}" if scheme else ""
+    count = f" in {folds} folds" if folds else ""
+    from_groups = f" from {words.plural(int(groups), 'group')}" if groups else ""
+    total = words.plural(int(n), "image") if n else "images"
+    return (
+        f"Out-of-fold predictions of {total}{from_groups}{count}{by}: every image was judged by a "
+        "model that had not seen it" + (" or its group." if groups else ".")
+    )
+
+
+def headline(metrics: Mapping[str, Any]) -> None:
+    """Draw the balanced accuracy with its interval and n, large."""
+    value = metrics.get("balanced_accuracy")
+    spread = words.interval(metrics.get("balanced_accuracy_interval"))
+    n = metrics.get("n")
+    rest = [f"95 % interval {spread}" if spread else "", f"n = {n:,}" if n else ""]
+    st.html(
+        '<div class="cns-headline"><div class="cns-small cns-muted" title="Mean of the recalls of '
+        'all classes: a rare class counts as much as a common one.">Balanced accuracy</div>'
+        f'<div class="cns-figure">{words.score(value)}</div>'
+        f'<div class="cns-small cns-muted">{text(", ".join(r for r in rest if r))}</div></div>'
+    )
+
+
+def controls(metrics: Mapping[str, Any]) -> None:
+    """Draw the model's balanced accuracy beside those of simpler things on the same folds."""
+    found = metrics.get("controls")
+    rows = [("This model", metrics.get("balanced_accuracy"), True)]
+    if isinstance(found, Mapping):
+        rows += [(_control_name(str(k)), _value(v), False) for k, v in found.items()]
+    if len(rows) == 1:
+        return
+    st.caption("Balanced accuracy beside simpler judges", help=CONTROL_HELP)
+    bars(
+        [
+            Bar(
+                text(name),
+                value or 0.0,
+                words.score(value),
+                color="#1E8CA5" if own else "#9AA8AB",
+                chosen=own,
+            )
+            for name, value, own in rows
+        ]
+    )
+
+
+def per_class(rows: Sequence[Mapping[str, Any]], colors: Mapping[int, str]) -> None:
+    """Draw the figures of every class with its n."""
+    table(
+        [
+            Column("Class"),
+            Column("n", number=True, help="Labelled images that were scored"),
+            Column("Recall", number=True, help="Of the images labelled so, the share found"),
+            Column("95 % interval", number=True),
+            Column("Precision", number=True, help="Of the images predicted so, the share right"),
+            Column("F1", number=True, help="Harmonic mean of recall and precision"),
+        ],
+        [
+            [
+                swatch(colors.get(int(row.get("class_id", 0)), "#888")) + text(row.get("name", "")),
+                words.number(row.get("n")),
+                words.score(row.get("recall")),
+                words.interval(row.get("recall_interval")) or words.NONE,
+                words.score(row.get("precision")),
+                words.score(row.get("f1")),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def warnings_of(model: ModelView) -> list[str]:
+    """Return what weakens a model's figures, in sentences."""
+    found = model.metrics.get("warnings") or []
+    return [str(line) for line in found]
+
+
+def _control_name(key: str) -> str:
+    return CONTROL_WORDS.get(key, key.replace("_", " ").capitalize())
+
+
+def _value(value: Any) -> float | None:
+    if isinstance(value, Mapping):
+        value = value.get("balanced_accuracy")
+    return float(value) if isinstance(value, int | float) else None

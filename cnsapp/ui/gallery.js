@@ -1,0 +1,89 @@
+// Thumbnails that open at a click or with Enter; arrows walk from one to the next.
+const MOUNTED = new WeakMap();
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  let s = MOUNTED.get(parentElement);
+  if (!s) {
+    s = { host: document.createElement("div"), drawn: "" };
+    s.host.className = "gallery";
+    s.host.setAttribute("role", "list");
+    s.host.addEventListener("keydown", (e) => walk(s, e));
+    parentElement.append(s.host);
+    MOUNTED.set(parentElement, s);
+  }
+  s.open = (id) => setTriggerValue("open", id);
+  s.host.style.setProperty("--side", `${data.side}px`);
+  const drawn = JSON.stringify(data.tiles);
+  if (drawn !== s.drawn) draw(s, data.tiles), (s.drawn = drawn);
+  for (const cell of s.host.children) {
+    const chosen = Number(cell.firstChild.dataset.id) === data.selected;
+    cell.firstChild.classList.toggle("chosen", chosen);
+
+  }
+  return () => {
+    s.host.remove();
+    MOUNTED.delete(parentElement);
+  };
+}
+
+function draw(s, tiles) {
+  s.host.replaceChildren(...tiles.map((tile, i) => cellOf(s, tile, i)));
+}
+
+function cellOf(s, tile, i) {
+  const cell = node("div", "cell");
+  cell.setAttribute("role", "listitem");
+  const button = node("button", "tile");
+  button.type = "button";
+  button.dataset.id = tile.id;
+  button.title = tile.name;
+  button.tabIndex = i ? -1 : 0;
+  button.addEventListener("click", () => s.open(tile.id));
+  button.addEventListener("focus", () => {
+    for (const other of s.host.querySelectorAll("button")) other.tabIndex = -1;
+    button.tabIndex = 0;
+  });
+  const frame = node("span", "frame");
+  const picture = node("img");
+  picture.alt = tile.name;
+  picture.loading = "lazy";
+  picture.decoding = "async";
+  picture.src = tile.url;
+  picture.addEventListener("error", () => frame.classList.add("gone"));
+  frame.append(picture);
+  button.append(frame, node("span", "name", tile.name.split("/").pop()));
+  const line = node("span", "line");
+  if (tile.color) {
+    const dot = node("i");
+    dot.style.background = tile.color;
+    line.append(dot);
+  }
+  line.append(node("span", tile.label ? "label" : "none", tile.label || "\u00a0"));
+  if (tile.note) line.append(node("span", "note", tile.note));
+  button.append(line);
+  cell.append(button);
+  return cell;
+}
+
+function node(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function walk(s, e) {
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -perRow(s), ArrowDown: perRow(s) }[e.key];
+  if (!step || e.ctrlKey || e.metaKey || e.altKey) return;
+  const all = [...s.host.querySelectorAll("button")];
+  const at = all.indexOf(e.composedPath()[0]);
+  const next = all[at + step];
+  if (at < 0 || !next) return;
+  e.preventDefault();
+  next.focus();
+  next.scrollIntoView({ block: "nearest" });
+}
+
+function perRow(s) {
+  return Math.max(1, getComputedStyle(s.host).gridTemplateColumns.split(" ").length);
+}
