@@ -46,7 +46,8 @@ def main(chosen: list[str]) -> int:
     report = {
         "commit": commit(),
         "at": now.isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "rows": [row.as_json() for row in rows],
     }

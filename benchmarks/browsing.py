@@ -89,7 +89,9 @@ def measure() -> list[Row]:
         rows = [
             Row("1,000,000 images: first page with counts", p95_ms(first), "ms", 1000, "at most"),
             Row("1,000,000 images: page turn, p95", p95_ms(turn), "ms", 300, "at most"),
-            Row("1,000,000 images: slowest filter, p95", worst, "ms", 500, "at most", "of 5 filters"),
+            Row(
+                "1,000,000 images: slowest filter, p95", worst, "ms", 500, "at most", "of 5 filters"
+            ),
         ]
         app.store.engine.dispose()
     return rows

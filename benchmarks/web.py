@@ -39,8 +39,16 @@ def measure() -> list[Row]:
             live.stop()
         chromium.close()
     note = f"server up after {up:.1f} s; n = 3; torch loaded: {'no' if all(torch_free) else 'YES'}"
+    median = statistics.median(seconds)
     return [
-        Row("web process: request to first page", statistics.median(seconds), "s", 2, "at most", note),
+        Row(
+            "web process: request to first page",
+            statistics.median(seconds),
+            "s",
+            2,
+            "at most",
+            note,
+        ),
         Row("web process: memory", max(memory), "MB", 400, "at most"),
         Row("web process: starts without torch", float(all(torch_free)), "", 1, "at least"),
     ]
