@@ -39,7 +39,6 @@ def measure() -> list[Row]:
             live.stop()
         chromium.close()
     note = f"server up after {up:.1f} s; n = 3; torch loaded: {'no' if all(torch_free) else 'YES'}"
-    median = statistics.median(seconds)
     return [
         Row(
             "web process: request to first page",
