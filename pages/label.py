@@ -34,20 +34,21 @@ def main() -> None:
     here = frame.current()
     frame.page_header("Label", HELP)
     with frame.guard():
-        if here.project is None:
-            st.info("Labels belong to a project. Make one or choose one first.")
-            st.page_link("pages/home.py", label="Go to Home", icon=":material/home:")
-            return
+        project = frame.need_project(here, "Here you say what each image is.")
         as_of = labels.high_water(here.app.store)  # before the images, see `labeller`
-        counts = images.counts(here.app.store, project_id=here.project.id)
-        classes = projects.list_classes(here.app.store, project_id=here.project.id)
+        counts = images.counts(here.app.store, project_id=project.id)
+        classes = projects.list_classes(here.app.store, project_id=project.id)
         if not counts.images:
-            st.info("This project has no images yet. Import some, then label them here.")
-            st.page_link("pages/images.py", label="Go to Images", icon=":material/image:")
+            frame.empty_state(
+                "This project has no images yet.",
+                "Import some, then label them here.",
+                "pages/images.py",
+                "Go to Images",
+            )
         elif not classes:
-            first_classes(here, here.project)
+            first_classes(here, project)
         else:
-            label_images(here, here.project, classes, counts, as_of)
+            label_images(here, project, classes, counts, as_of)
 
 
 def first_classes(here: Here, project: ProjectView) -> None:

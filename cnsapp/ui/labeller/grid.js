@@ -104,7 +104,7 @@ function paintSelection(s) {
   const focused = s.images[s.focus];
   if (focused) s.ui.list.setAttribute("aria-activedescendant", `cell-${focused.id}`);
   const n = s.selected.size;
-  s.say(n ? `${number(n)} of ${images(s.images.length)} selected` : images(s.images.length));
+  s.say(n ? `${number(n)} of ${number(s.images.length)} selected` : images(s.images.length));
   paintChoice(s, targets(s));
   if (s.ui.open) s.ui.open.disabled = !targets(s).length;
 }
