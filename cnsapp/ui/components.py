@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -35,16 +35,43 @@ class Panel:
 
 
 def gallery(
-    tiles: Sequence[Tile], *, key: str, selected: int | None = None, side: int = 148
+    tiles: Sequence[Tile],
+    *,
+    key: str,
+    selected: int | None = None,
+    side: int = 148,
+    row: bool = False,
+    on_open: Callable[[int], None] | None = None,
 ) -> int | None:
-    """Draw thumbnails; return the id of the one just opened, for this one run."""
+    """Draw thumbnails; return the id of the one just opened, for this one run.
+
+    Parameters
+    ----------
+    row
+        One line that scrolls sideways instead of a grid.
+    on_open
+        Called with the id before the page runs, so that the page can draw what was chosen.
+    """
+
+    def opened() -> None:
+        chosen = _whole(getattr(st.session_state[key], "open", None))
+        if on_open is not None and chosen is not None:
+            on_open(chosen)
+
     result = _component("gallery")(
         key=key,
-        data={"tiles": [asdict(tile) for tile in tiles], "selected": selected, "side": side},
-        on_open_change=_nothing,
+        data={
+            "tiles": [asdict(tile) for tile in tiles],
+            "selected": selected,
+            "side": side,
+            "row": row,
+        },
+        on_open_change=opened,
     )
-    opened = getattr(result, "open", None)
-    return opened if isinstance(opened, int) and not isinstance(opened, bool) else None
+    return _whole(getattr(result, "open", None))
+
+
+Place = tuple[int | None, int | None]  # (row, column) of a matrix; None means all of them
 
 
 def matrix(
@@ -52,19 +79,25 @@ def matrix(
     key: str,
     names: Sequence[str],
     counts: Sequence[Sequence[int]],
-    selected: tuple[int | None, int | None] | None,
-) -> tuple[int | None, int | None] | None:
-    """Draw the confusion matrix; return (row, column) just chosen, None for a whole one."""
-    result = _component("matrix")(
+    selected: Place | None,
+    on_choose: Callable[[Place], None],
+) -> None:
+    """Draw the confusion matrix; `on_choose` is called before the page runs again."""
+
+    def chosen() -> None:
+        place = _place(getattr(st.session_state[key], "cell", None), len(names))
+        if place is not None:
+            on_choose(place)
+
+    _component("matrix")(
         key=key,
         data={
             "names": list(names),
             "counts": [list(row) for row in counts],
             "selected": list(selected) if selected else None,
         },
-        on_cell_change=_nothing,
+        on_cell_change=chosen,
     )
-    return _cell(getattr(result, "cell", None), len(names))
 
 
 def overlay(
@@ -93,8 +126,12 @@ def view_url(image_id: int, sha256: str) -> str:
     return f"/img/view/{image_id}?v={sha256[:8]}"
 
 
-def _cell(value: Any, n: int) -> tuple[int | None, int | None] | None:
-    if not isinstance(value, dict):
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _place(value: Any, n: int) -> Place | None:
+    if not isinstance(value, Mapping):
         return None
     row, column = value.get("row"), value.get("column")
     for part in (row, column):
@@ -108,7 +145,3 @@ def _component(name: str) -> Any:
     style = (_HERE / f"{name}.css").read_text(encoding="utf-8")
     script = (_HERE / f"{name}.js").read_text(encoding="utf-8")
     return st.components.v2.component(f"cnsapp_{name}", css=style, js=script)
-
-
-def _nothing() -> None:
-    """The page reads what the component set; there is nothing to do beforehand."""

@@ -12,12 +12,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
     MOUNTED.set(parentElement, s);
   }
   s.open = (id) => setTriggerValue("open", id);
+  s.host.classList.toggle("row", data.row);
   s.host.style.setProperty("--side", `${data.side}px`);
   const drawn = JSON.stringify(data.tiles);
   if (drawn !== s.drawn) draw(s, data.tiles), (s.drawn = drawn);
   for (const cell of s.host.children) {
     const chosen = Number(cell.firstChild.dataset.id) === data.selected;
     cell.firstChild.classList.toggle("chosen", chosen);
+    if (chosen && data.row) s.host.scrollLeft = cell.offsetLeft - s.host.clientWidth / 2;
 
   }
   return () => {
@@ -80,10 +82,12 @@ function walk(s, e) {
   const next = all[at + step];
   if (at < 0 || !next) return;
   e.preventDefault();
+  e.stopPropagation(); // the page's own arrow keys
   next.focus();
   next.scrollIntoView({ block: "nearest" });
 }
 
 function perRow(s) {
+  if (s.host.classList.contains("row")) return s.host.children.length;
   return Math.max(1, getComputedStyle(s.host).gridTemplateColumns.split(" ").length);
 }
