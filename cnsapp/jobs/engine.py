@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 APPLICATION_VERSION = "1"  # raise it only when unfinished jobs of older versions must not go on
 WORKFLOW = "cnsapp.job"
 POLLING_SECONDS = {"quick": 0.25, "train": 0.5, "files": 0.5}
+KEEP = timedelta(days=7)
 FINISHED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 _run: Callable[[int], None] | None = None
@@ -74,6 +75,20 @@ class Engine:
                 polling_interval_sec=POLLING_SECONDS[name],
                 on_conflict="always_update",
             )
+        self._forget_old_workflows()
+
+    def _forget_old_workflows(self) -> None:
+        """Keep the queue's database small: what has ended is told by the job rows."""
+        before = (datetime.now(UTC) - KEEP).isoformat()
+        try:
+            old = DBOS.list_workflows(
+                status=list(FINISHED), completed_before=before, limit=1000, load_input=False,
+                load_output=False,
+            )  # fmt: skip
+            if old:
+                DBOS.delete_workflows([workflow.workflow_id for workflow in old])
+        except Exception:
+            log.warning("could not clear old workflows away", exc_info=True)
 
     def hand_over(
         self, job_id: int, created_at: datetime, queue: str, is_alive: Callable[[str], bool]

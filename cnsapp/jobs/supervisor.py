@@ -19,8 +19,9 @@ from cnsapp.settings import Settings
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-FIRST_WAIT, LONGEST_WAIT = 0.3, 30.0
-STEADY_SECONDS = 20.0  # a worker that lived so long may be restarted at once
+FIRST_WAIT, USUAL_WAIT, LONG_WAIT = 0.3, 3.0, 20.0
+MANY = 10  # failures in a row after which the wait becomes long
+STEADY_SECONDS = 6.0  # a worker that lived so long may be restarted at once
 STOP_SECONDS = 8.0
 OUTPUT_BYTES = 2_000_000
 
@@ -70,6 +71,12 @@ def stop_worker(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def seconds_to_wait(failures: int) -> float:
+    """Return the pause before the next start, after so many workers that did not live long."""
+    longest = USUAL_WAIT if failures < MANY else LONG_WAIT
+    return min(FIRST_WAIT * 2.0 ** min(failures, 20), longest)
+
+
 class Supervisor:
     """Keeps one worker alive. Nothing that goes wrong here reaches the web process."""
 
@@ -89,7 +96,7 @@ class Supervisor:
             self._thread.join(STOP_SECONDS + 4)
 
     def _run(self) -> None:
-        wait = FIRST_WAIT
+        failures = 0
         lock = WorkerLock(self._settings.root, self._settings.device)
         while not self._stopping.is_set():
             try:
@@ -99,13 +106,13 @@ class Supervisor:
                 began = time.monotonic()
                 code = self._watch(start_worker(self._settings))
                 if time.monotonic() - began > STEADY_SECONDS:
-                    wait = FIRST_WAIT
+                    failures = 0
                 if not self._stopping.is_set():
                     log.warning("the worker ended with code %s; it is started again", code)
             except Exception:
                 log.exception("the worker could not be started")
-            self._stopping.wait(wait)
-            wait = min(wait * 2, LONGEST_WAIT)
+            self._stopping.wait(seconds_to_wait(failures))
+            failures += 1
 
     def _watch(self, process: subprocess.Popen[bytes]) -> int:
         while process.poll() is None:

@@ -230,7 +230,7 @@ def wait_for_job(
             time.sleep(poll)
     finally:
         if own is not None:
-            _let_it_end(own, ended=last is not None and not last.is_active)
+            stop_worker(own)  # it puts back what else it has begun
 
 
 def _is_missing(own: subprocess.Popen[bytes] | None) -> bool:
@@ -246,16 +246,6 @@ def _worker_exists(app: App, *, may_return: bool) -> bool:
             return True
         last = session.scalar(select(func.max(Worker.heartbeat_at)))
     return may_return and last is not None and utc_now() - last < RESTART_TIME
-
-
-def _let_it_end(worker: subprocess.Popen[bytes], *, ended: bool) -> None:
-    """Our worker ends by itself after its job; when the wait was broken off, tell it to."""
-    if ended:
-        try:
-            worker.wait(5.0)
-        except subprocess.TimeoutExpired:
-            pass
-    stop_worker(worker)
 
 
 def _is_worked_on(session: Session, job: Job, dead_after: float) -> bool:

@@ -24,7 +24,7 @@ from cnsapp.jobs.context import JobContext, as_json
 from cnsapp.jobs.lock import WorkerLock, process_alive
 from cnsapp.jobs.registry import EXTRA_KINDS, KINDS, QUEUES, importing
 from cnsapp.jobs.running import in_words, run_here
-from cnsapp.jobs.supervisor import Supervisor, worker_environment
+from cnsapp.jobs.supervisor import Supervisor, seconds_to_wait, worker_environment
 from cnsapp.services.jobs import (
     cancel_job,
     get_job,
@@ -301,6 +301,11 @@ def test_a_supervisor_that_cannot_start_a_worker_leaves_the_app_alone(
     assert tried.wait(10)
     supervisor.stop()
     assert "could not be started" in caplog.text
+
+
+def test_a_worker_that_dies_comes_back_soon_and_one_that_never_works_seldom() -> None:
+    assert [seconds_to_wait(n) for n in (0, 1, 5, 9)] == [0.3, 0.6, 3.0, 3.0]
+    assert seconds_to_wait(10) == seconds_to_wait(10_000) == 20.0
 
 
 def test_a_worker_gets_the_settings_of_its_app(
