@@ -27,12 +27,14 @@ def demo(as_json: JsonFlag = False) -> None:
     """Make the demo project: generated tissue-like images in several organ classes."""
     from cnsapp.services.demo import create_demo
     from cnsapp.services.projects import get_project
+    from cnsapp.services.training import queue_features
 
     app, progress = opened(), Progress()
     try:
         project_id = create_demo(app, progress=progress.count)
     finally:
         progress.close()
+    queue_features(app.store, project_id=project_id)
     view = get_project(app.store, project=project_id)
     answer(asdict(view), [f"“{view.name}”: {view.n_images} images"], as_json)
 

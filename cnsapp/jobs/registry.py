@@ -39,7 +39,7 @@ KINDS: dict[str, JobKind] = {
     "demo": JobKind("cnsapp.tasks.demo:run", "files", "Make the demo project"),
     "features": JobKind("cnsapp.tasks.features:run", "train", "Compute image features"),
     "train": JobKind("cnsapp.tasks.train:run", "train", "Train a model"),
-    "predict": JobKind("cnsapp.tasks.predict:run", "quick", "Predict new images"),
+    "predict": JobKind("cnsapp.tasks.predict:run", "files", "Predict new images"),
     "explain": JobKind("cnsapp.tasks.explain:run", "quick", "Explain a prediction"),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 from cnsapp.bootstrap import App
 from cnsapp.jobs.context import JobContext
 from cnsapp.services.demo import create_demo
+from cnsapp.services.training import queue_features
 
 
 def run(app: App, job: JobContext) -> dict[str, Any]:
@@ -16,4 +17,5 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
         job.progress(done / max(total, 1), name)
 
     project_id = create_demo(app, progress=report, check_cancelled=job.check_cancelled)
+    queue_features(app.store, project_id=project_id)
     return {"project_id": project_id}

@@ -9,6 +9,7 @@ from cnsapp.bootstrap import App
 from cnsapp.jobs.context import JobContext
 from cnsapp.services.import_uploads import remove_upload
 from cnsapp.services.importing import import_folder
+from cnsapp.services.training import queue_features
 
 
 def run(app: App, job: JobContext) -> dict[str, Any]:
@@ -38,4 +39,6 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
         allowed_roots=None if roots is None else [Path(root) for root in roots],
     )
     remove_upload(app, path)
+    if result.imported:
+        queue_features(app.store, project_id=job.project_id)
     return result.as_json()
