@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from cnsapp.services import images, importing, projects
 from cnsapp.services.images import ImageFilter, ImageItem
 from db.models import Image, LabelEvent
+from tests.browser.conftest import LiveApp
 
 pytestmark = pytest.mark.browser
 
@@ -27,13 +28,11 @@ class World:
     def __init__(self, live_app: Any, page: Any, folder: Path) -> None:
         self.live, self.page = live_app, page
         self.store = live_app.store
-        project = projects.create_project(self.store, name="Tissue", scheme="organ-systems")
+        name = f"Tissue {len(projects.list_projects(self.store)) + 1}"
+        project = projects.create_project(self.store, name=name, scheme="organ-systems")
         self.project_id = project.id
-        make_pictures(folder, N_IMAGES)
         importing.import_folder(live_app.app, project_id=project.id, path=folder)
         self.classes = projects.list_classes(self.store, project_id=project.id)
-        page.goto(live_app.url)  # the first visit of a new server goes to its front door
-        page.get_by_role("link", name="Label").first.wait_for()
 
     def open(self, view: str = "") -> None:
         """Open the Label page as Maria."""
@@ -66,7 +65,8 @@ class World:
     def events(self) -> list[LabelEvent]:
         """Return all label events in their order."""
         with self.store.reading() as session:
-            found = list(session.scalars(select(LabelEvent).order_by(LabelEvent.id)))
+            mine = select(LabelEvent).where(LabelEvent.project_id == self.project_id)
+            found = list(session.scalars(mine.order_by(LabelEvent.id)))
             session.expunge_all()
         return found
 
@@ -116,10 +116,32 @@ def wait_until(
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of sixty pictures."""
+    folder = tmp_path_factory.mktemp("labelling") / "pictures"
+    make_pictures(folder, N_IMAGES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
+    """Return one running app for all tests that do not kill it; each has its own project."""
+    live = LiveApp(tmp_path_factory.mktemp("labelling") / "home", start_worker=False)
+    yield live
+    live.stop()
+
+
 @pytest.fixture
-def world(live_app: Any, page: Any, tmp_path: Path) -> World:
-    """Return the world of these tests."""
-    return World(live_app, page, tmp_path / "pictures")
+def world(shared_app: LiveApp, page: Any, pictures: Path) -> World:
+    """Return a project of its own in the shared app."""
+    return World(shared_app, page, pictures)
+
+
+@pytest.fixture
+def mortal_world(live_app: LiveApp, page: Any, pictures: Path) -> World:
+    """Return a project in an app that the test may kill."""
+    return World(live_app, page, pictures)
 
 
 def test_a_class_key_stores_the_label_and_shows_the_next_image(world: World) -> None:
@@ -274,7 +296,8 @@ def test_labels_follow_when_the_page_is_left_at_once(world: World) -> None:
     assert [e.image_id for e in world.wait_for_events(4)] == seen
 
 
-def test_a_killed_server_costs_no_label(world: World) -> None:
+def test_a_killed_server_costs_no_label(mortal_world: World) -> None:
+    world = mortal_world
     world.open("One+by+one")
     seen = world.press(list("123"), 40)
     world.wait_for_events(3)
@@ -289,7 +312,8 @@ def test_a_killed_server_costs_no_label(world: World) -> None:
     assert len({(e.client, e.seq) for e in events}) == 8
 
 
-def test_unsaved_labels_outlive_a_closed_tab(world: World) -> None:
+def test_unsaved_labels_outlive_a_closed_tab(mortal_world: World) -> None:
+    world = mortal_world
     world.open("One+by+one")
     world.live.kill()
     seen = world.press(list("123"), 40)
