@@ -1,0 +1,168 @@
+"""A model applied to new images: a stream in, one answer an image out, bad files named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cnsapp.errors import Cancelled, CnsError
+from cnsapp.ml.backbones import build_backbone
+from cnsapp.ml.bundle import Bundle
+from cnsapp.ml.device import Device, choose_device
+from cnsapp.ml.features import batches, prefetch
+from cnsapp.ml.network import QuickNet
+from cnsapp.ml.preprocess import Pixels, Preprocessing, make_view
+
+Probabilities = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """The answer for one file: probabilities (K,) and decision, or why there is none."""
+
+    path: Path
+    probabilities: Probabilities | None
+    predicted: str | None
+    confidence: float | None
+    decision: str | None
+    error: str | None = None
+
+
+class Predictor:
+    """A model on a device, ready to answer.
+
+    Parameters
+    ----------
+    bundle
+        The model.
+    device
+        Where to run; None chooses.
+    weights_dir
+        Folder with weights files (`CNS_HOME/weights`).
+
+    Raises
+    ------
+    CnsError
+        The backbone's weights are missing, or are not those the model was trained on.
+    """
+
+    def __init__(
+        self, bundle: Bundle, device: Device | None = None, weights_dir: Path | None = None
+    ) -> None:
+        backbone = build_backbone(bundle.backbone_id, weights_dir)
+        if backbone.weights_hash != bundle.features["weights"]:
+            raise CnsError(
+                f"The weights of {backbone.row.title} are not those this model was trained on.",
+                f"They are {backbone.weights_hash}, the model needs {bundle.features['weights']}.",
+                "Put the earlier weights file back, or train again.",
+            )
+        self.bundle = bundle
+        self.backbone = backbone
+        self.device = device or choose_device()
+        self.preprocessing = _preprocessing_of(bundle)
+        self.net = QuickNet(backbone, bundle.stages, bundle.head, bundle.temperature)
+        self.net = self.net.to(self.device.torch)
+
+    def input_tensor(self, views: list[Pixels]) -> torch.Tensor:
+        """Return normalised input (B, 3, S, S) of views at network size."""
+        batch = torch.from_numpy(np.stack(views)).to(self.device.torch)
+        return self.preprocessing.normalise(batch)
+
+    def predict(
+        self,
+        images: Iterable[Pixels],
+        *,
+        progress: Callable[[int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Probabilities:
+        """Return calibrated probabilities (N, K) of uint8 (H, W, 3) images of any sizes.
+
+        A generator is read in a second thread while the network runs.
+        """
+        rows = []
+        views = (self._views(image) for image in images)
+        for batch in prefetch(batches(views, self._images_a_batch)):
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            rows.append(self._run(batch))
+            if progress is not None:
+                progress(sum(map(len, rows)))
+        return (
+            np.concatenate(rows) if rows else np.zeros((0, len(self.bundle.class_ids)), np.float32)
+        )
+
+    def predict_files(
+        self,
+        paths: Iterable[Path],
+        read: Callable[[Path], Pixels],
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Iterator[FilePrediction]:
+        """Yield one answer a file, in order. A file that cannot be read gets its reason instead.
+
+        Parameters
+        ----------
+        paths
+            Files; may be a generator over a large folder.
+        read
+            Returns uint8 (H, W, 3); runs in a second thread.
+        cancelled
+            Asked before every batch; `Cancelled` is raised then.
+        """
+        for batch in prefetch(batches(self._read_all(paths, read), self._images_a_batch)):
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            good = [views for _, views, _ in batch if views is not None]
+            answers = iter(self._run(good)) if good else iter(())
+            for path, views, error in batch:
+                if views is None:
+                    yield FilePrediction(path, None, None, None, None, error)
+                else:
+                    yield self._answer(path, next(answers))
+
+    def _read_all(
+        self, paths: Iterable[Path], read: Callable[[Path], Pixels]
+    ) -> Iterator[tuple[Path, list[Pixels] | None, str | None]]:
+        for path in paths:
+            try:
+                yield path, self._views(read(path)), None
+            except Exception as error:  # any reader's complaint belongs beside its file
+                yield path, None, str(error) or type(error).__name__
+
+    def _answer(self, path: Path, probabilities: Probabilities) -> FilePrediction:
+        best = int(probabilities.argmax())
+        decision = self.bundle.decide(probabilities)
+        name = self.bundle.class_names[best]
+        return FilePrediction(path, probabilities, name, float(probabilities[best]), decision)
+
+    @property
+    def _images_a_batch(self) -> int:
+        return max(1, self.device.batch_size // len(self.bundle.predict_views))
+
+    def _views(self, image: Pixels) -> list[Pixels]:
+        size = self.preprocessing.size
+        clean = make_view(image, size)
+        return [make_view(clean, size, view) for view in self.bundle.predict_views]
+
+    def _run(self, batch: list[list[Pixels]]) -> Probabilities:
+        """Return (B, K) for B images of V views each: softmax of the mean logits."""
+        flat = [view for views in batch for view in views]
+        with self.device.inference():
+            logits = self.net(self.input_tensor(flat)).float()
+            mean = logits.reshape(len(batch), -1, logits.shape[1]).mean(1)
+            out: Probabilities = mean.softmax(1).cpu().numpy()
+        return out
+
+
+def _preprocessing_of(bundle: Bundle) -> Preprocessing:
+    stored: dict[str, object] = bundle.features["preprocessing"]  # type: ignore[assignment]
+    return Preprocessing(
+        int(stored["size"]),  # type: ignore[call-overload]
+        tuple(stored["mean"]),  # type: ignore[arg-type]
+        tuple(stored["std"]),  # type: ignore[arg-type]
+    )
