@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.3  # between two looks at "cancel requested"
 WRITE_SECONDS = 0.25  # between two writes of the progress
+AHEAD = 0.02  # progress beyond an earlier start's that shows the job does not just die again
 StepRunner = Callable[[str, Callable[[], Any]], Any]
 
 
@@ -75,6 +76,7 @@ class JobContext:
         payload: dict[str, Any],
         worker_id: str = "",
         run_step: StepRunner = run_directly,
+        reached: float = 0.0,
     ) -> None:
         self.id = job_id
         self.project_id = project_id
@@ -82,6 +84,8 @@ class JobContext:
         self._store = store
         self._worker_id = worker_id
         self._run_step = run_step
+        self._reached = reached  # by an earlier start; what is shown never goes back
+        self._ahead_at = reached + AHEAD
         self._lock = threading.Lock()
         self._progress: tuple[float, str] | None = None
         self._points: list[dict[str, Any]] = []
@@ -89,7 +93,10 @@ class JobContext:
         self._stop = False
 
     def progress(self, fraction: float, message: str = "", **values: Any) -> None:
-        """Report how far the work is (0 to 1), in words, and figures for the curve."""
+        """Report how far the work is (0 to 1), in words, and figures for the curve.
+
+        Not for use inside a transaction of the task's own: it would hold the thread beside it up.
+        """
         with self._lock:
             self._progress = (min(max(float(fraction), 0.0), 1.0), message)
             if values:
@@ -160,9 +167,13 @@ class JobContext:
             self._progress, self._points = None, []
         values: dict[str, Any] = {"heartbeat_at": utc_now()}
         if progress is not None:
-            values["progress"] = progress[0]
-            if progress[1]:
-                values["message"] = progress[1]
+            fraction, message = progress
+            self._reached = max(self._reached, fraction)
+            values["progress"] = self._reached
+            if message:
+                values["message"] = message
+            if fraction > self._ahead_at:
+                values["starts"] = 1  # this start gets further than those before it
         try:
             with self._store.writing() as session:
                 session.execute(

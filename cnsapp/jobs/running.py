@@ -80,6 +80,7 @@ def run_job(
             payload=begun.payload,
             worker_id=worker_id,
             run_step=run_step,
+            reached=begun.progress,
         )
         with Pulse(job, app.settings.heartbeat_seconds):
             outcome = _attempt(app, job, begun.kind)

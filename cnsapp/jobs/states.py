@@ -21,7 +21,7 @@ from db.session import Store
 from db.types import utc_now
 
 ACTIVE = ("queued", "running")
-MAX_STARTS = 3  # starts without a finished step, before the job counts as what kills the worker
+MAX_STARTS = 3  # starts without getting ahead, after which the job counts as what kills the worker
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Begun:
     project_id: int | None
     kind: str
     payload: dict[str, Any]
+    progress: float
 
 
 def begin(store: Store, job_id: int, worker_id: str) -> Begun | None:
@@ -49,7 +50,7 @@ def begin(store: Store, job_id: int, worker_id: str) -> Begun | None:
         now = utc_now()
         job.state, job.worker_id, job.starts = "running", worker_id, job.starts + 1
         job.started_at, job.heartbeat_at = job.started_at or now, now
-        return Begun(job.id, job.project_id, job.kind, dict(job.payload))
+        return Begun(job.id, job.project_id, job.kind, dict(job.payload), job.progress)
 
 
 def _kills_the_worker(job: Job) -> str:

@@ -237,6 +237,28 @@ def test_finished_steps_and_orderly_stops_are_not_held_against_a_job(app: App) -
     assert states.begin(app.store, job_id, "w") is not None
 
 
+def test_a_job_that_gets_further_at_each_start_is_not_given_up(app: App) -> None:
+    job_id = submitted(app, "steps")
+    for reached in (0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.1):
+        begun = states.begin(app.store, job_id, "w")
+        assert begun is not None
+        job = JobContext(
+            app.store,
+            job_id=job_id,
+            project_id=None,
+            payload={},
+            worker_id="w",
+            reached=begun.progress,
+        )
+        for fraction in (0.0, reached):
+            job.progress(fraction, f"at {fraction}")
+            job.flush()
+        states.release(app.store, "w", kind_stop=False)
+    assert get_job(app.store, job_id=job_id).progress == 0.5  # it never goes back
+    assert states.begin(app.store, job_id, "w") is None  # three times no further than half way
+    assert get_job(app.store, job_id=job_id).state == "failed"
+
+
 def test_a_released_job_that_should_stop_is_cancelled(app: App) -> None:
     job_id = submitted(app, "loop")
     states.begin(app.store, job_id, "w")
