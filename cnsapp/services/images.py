@@ -19,6 +19,7 @@ from db.session import Store
 
 STATES = {"all": None, "unlabelled": "none", "label": "label", "skip": "skip", "unsure": "unsure"}
 MAX_PAGE = 1000
+MAX_ID = 2**31  # ids are 32-bit numbers in the database
 
 
 @dataclass(frozen=True)
@@ -227,17 +228,18 @@ def image_path(store: Store, *, image_id: int) -> Path:
     """
     with store.reading() as session:
         row = _get(session, image_id)
+        name, linked = row.file_name, row.linked
         path = store.root / row.stored_path  # an absolute path, of a linked image, stays itself
-        if path.is_file():
-            return path
-    if row.linked:
+    if path.is_file():
+        return path
+    if linked:
         raise NotFoundError(
-            f"The file of “{row.file_name}” is not at {path} any more.",
+            f"The file of “{name}” is not at {path} any more.",
             "It was linked in place, so there is no copy of it.",
             "Put it back or connect its disk; its labels are kept.",
         )
     raise NotFoundError(
-        f"The stored copy of “{row.file_name}” is missing from the data folder ({path}).",
+        f"The stored copy of “{name}” is missing from the data folder ({path}).",
         "It cannot be shown or trained on; its labels are kept.",
         "Import the image again, or restore the folder from a backup.",
     )
@@ -286,7 +288,7 @@ def reading_rule(store: Store, *, project_id: int) -> ReadingRule:
 
 
 def _get(session: Session, image_id: int) -> Image:
-    row = session.get(Image, image_id)
+    row = session.get(Image, image_id) if 0 < image_id < MAX_ID else None
     if row is None:
         raise NotFoundError(f"There is no image number {image_id}.")
     return row

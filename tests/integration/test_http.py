@@ -1,0 +1,126 @@
+"""Pictures and downloads over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from cnsapp.bootstrap import App
+from cnsapp.http import require_same_origin, routes
+from cnsapp.services import images, projects
+from cnsapp.services.importing import import_folder
+
+
+@pytest.fixture
+def client(app: App, tmp_path: Path) -> TestClient:
+    """Return a browser before an installation with a large image (1) and a small one (2)."""
+    source = tmp_path / "source"
+    source.mkdir()
+    rng = np.random.default_rng(0)
+    for name, side in (("a_large.png", 700), ("b_small.png", 64)):
+        PillowImage.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(source / name)
+    made = projects.create_project(app.store, name="p")
+    import_folder(app, project_id=made.id, path=source)
+
+    def post(request: Request) -> Response:
+        require_same_origin(request)
+        return PlainTextResponse("stored")
+
+    return TestClient(
+        Starlette(routes=[*routes(app), Route("/api/test", post, methods=["POST"])]),
+        base_url="http://lab:8501",
+    )
+
+
+def size(response: object, tmp_path: Path) -> tuple[int, int]:
+    file = tmp_path / "got.jpg"
+    file.write_bytes(response.content)  # type: ignore[attr-defined]
+    with PillowImage.open(file) as image:
+        return image.size
+
+
+def test_pictures_come_with_their_headers(client: TestClient, tmp_path: Path) -> None:
+    for url, wanted in (
+        ("/img/thumb/1?v=00000000", (256, 256)),
+        ("/img/view/1", (700, 700)),
+        ("/img/thumb/2", (64, 64)),
+        ("/img/view/2", (64, 64)),
+    ):
+        response = client.get(url)
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "image/jpeg"
+        assert "immutable" in response.headers["cache-control"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert size(response, tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/img/thumb/99",
+        "/img/view/99",
+        "/img/thumb/x",
+        "/img/thumb/..%2f..%2fcns.sqlite",
+        "/img/thumb/99999999999999999999999999",
+        "/img/map/no-such-map",
+        "/img/map/..%2Fcns",
+        "/img/map/A.png",
+        "/files/export/none.csv",
+        "/files/export/..%2Fcns.sqlite",
+        "/files/export/.hidden",
+        "/files/export/%00",
+    ],
+)
+def test_what_is_not_there_is_not_found(client: TestClient, url: str) -> None:
+    assert client.get(url).status_code == 404
+
+
+def test_pictures_that_went_missing_are_made_again(client: TestClient, app: App) -> None:
+    for file in app.store.path("thumbs").rglob("*.jpg"):
+        file.unlink()
+    assert client.get("/img/view/1").status_code == 200
+    assert client.get("/img/thumb/2").status_code == 200
+    images.image_path(app.store, image_id=1).unlink()
+    for file in app.store.path("thumbs").rglob("*.jpg"):
+        file.unlink()
+    response = client.get("/img/thumb/1")
+    assert response.status_code == 404
+    assert "missing" in response.text
+
+
+def test_saliency_maps_and_exports_are_handed_out(client: TestClient, app: App) -> None:
+    app.store.path("saliency", "abc-12.png").write_bytes(b"png")
+    app.store.path("exports", "labels of p.csv").write_bytes(b"file,label")
+    picture = client.get("/img/map/abc-12")
+    assert (picture.content, picture.headers["content-type"]) == (b"png", "image/png")
+    export = client.get("/files/export/labels of p.csv")
+    assert export.content == b"file,label"
+    assert "attachment" in export.headers["content-disposition"]
+    assert export.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"origin": "http://lab:8501"}, 200),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site", "origin": "http://lab:8501"}, 403),
+        ({"sec-fetch-site": "same-origin", "origin": "http://lab:8501"}, 200),
+        ({"origin": "https://cns.lab", "x-forwarded-host": "cns.lab"}, 200),
+    ],
+)
+def test_only_our_own_pages_may_post(
+    client: TestClient, headers: dict[str, str], status: int
+) -> None:
+    assert client.post("/api/test", headers=headers).status_code == status
