@@ -244,7 +244,7 @@ def likely(sure: Probabilities, target: int | None) -> None:
             for k, (c, p) in enumerate(sure.values[:12])
         ]
     )
-    st.caption(f"Probabilities {sure.source}." if sure.source.startswith("from") else sure.source)
+    st.caption(f"Probabilities {sure.source}.")
 
 
 def maps(

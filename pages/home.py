@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-
 import streamlit as st
 
 from cnsapp.domain.schemes import SCHEMES
@@ -12,6 +10,7 @@ from cnsapp.services.jobs import JobView
 from cnsapp.services.models import ModelView
 from cnsapp.services.projects import ProjectView
 from cnsapp.ui import frame, sidebar, words
+from cnsapp.ui.figures import labels_of_classes
 from cnsapp.ui.frame import Here
 from cnsapp.ui.job_view import state_mark
 from cnsapp.ui.next_step import NextStep, Standing, next_step
@@ -140,13 +139,15 @@ def project_home(here: Here, project: ProjectView) -> None:
         if st.button(todo.button, type="primary", key="next_step", icon=":material/arrow_forward:"):
             frame.go_to(todo.page)
         st.caption(todo.why, width="content")
-    runs, trained = st.columns(2, gap="large")
-    with runs:
-        st.subheader("Recent runs", anchor=False)
-        recent_runs(jobs.list_jobs(store, project_id=project.id, limit=30))
-    with trained:
+    left, right = st.columns([3, 2], gap="large")
+    with left:
         st.subheader("Models", anchor=False)
         recent_models(found[:5])
+        st.subheader("Recent runs", anchor=False)
+        recent_runs(jobs.list_jobs(store, project_id=project.id, limit=30))
+    with right:
+        st.subheader("Labels", anchor=False)
+        labels_of_classes(training.readiness(store, project_id=project.id).per_class)
 
 
 @st.dialog("New project")
@@ -200,16 +201,11 @@ def steps(
         ("explain", "Explain", "Why", "see what the model looked at"),
         ("predict", "Predict", words.number(len(predicted)), "sets of new images"),
     ]  # fmt: skip
-    st.html(
-        '<div class="cns-steps">'
-        + "".join(
-            f'<div class="cns-step{" next" if step == todo.step else ""}"><div class="name">'
-            f'{i}. {name}</div><div class="big">{html.escape(big)}</div>'
-            f'<div class="sub">{html.escape(sub)}</div></div>'
-            for i, (step, name, big, sub) in enumerate(cells, 1)
-        )
-        + "</div>"
-    )
+    for place, (step, name, big, sub) in zip(st.columns(6, gap="small"), cells, strict=True):
+        mark = "next" if step == todo.step else step
+        with place, st.container(border=True, key=f"step_{mark}", gap=None):
+            st.page_link(f"pages/{step}.py", label=name, query_params=frame.kept_params())
+            st.html(f'<div class="cns-big">{text(big)}</div><div class="cns-sub">{text(sub)}</div>')
 
 
 def recent_runs(found: list[JobView]) -> None:

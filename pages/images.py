@@ -5,14 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from cnsapp.services import images, jobs, labels, projects
-from cnsapp.services.images import ImageFilter, ImageItem, ImagePage
+from cnsapp.services.images import Counts, ImageFilter, ImageItem, ImagePage
 from cnsapp.services.jobs import JobView
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.components import Tile, gallery, thumb_url, view_url
 from cnsapp.ui.frame import Here
 from cnsapp.ui.import_panel import import_panel, show_report
-from cnsapp.ui.tables import Column, table, text, when
+from cnsapp.ui.tables import Column, facts, table, text, when
 
 PAGE = 60
 BROWSE, IMPORT = "Browse", "Import"
@@ -37,19 +37,15 @@ SOURCES = {
 def main() -> None:
     """Draw the page."""
     here = frame.current()
-    frame.page_header("Images", "Bring images into the project and look through them.")
+    counts = None
+    if here.project is not None:
+        counts = images.counts(here.app.store, project_id=here.project.id)
+    frame.page_header("Images", what_is_here(counts))
     project = frame.need_project(here, "Images belong to a project.")
-    counts = images.counts(here.app.store, project_id=project.id)
+    assert counts is not None
     tab = BROWSE
     if counts.images:
-        tab = st.segmented_control(
-            "View",
-            [BROWSE, IMPORT],
-            key="images_tab",
-            default=BROWSE,
-            required=True,
-            label_visibility="collapsed",
-        )
+        tab = choose_tab(counts)
     else:
         st.info(
             "This project has no images yet. Choose a folder, zip or files; the same picture twice "
@@ -67,6 +63,45 @@ def main() -> None:
     else:
         landed(running)
         browse(here, project)
+
+
+def what_is_here(counts: Counts | None) -> str:
+    """Return how many images there are, and how many still want a label."""
+    if counts is None or not counts.images:
+        return "Bring images into the project and look through them."
+    looked_at = [
+        f"{n:,} {word}"
+        for n, word in (
+            (counts.labelled, "labelled"),
+            (counts.skipped, "skipped"),
+            (counts.unsure, "unsure"),
+            (counts.unlabelled, "without a label"),
+        )
+        if n
+    ]
+    return f"{words.plural(counts.images, 'image')}: {', '.join(looked_at)}."
+
+
+def choose_tab(counts: Counts) -> str:
+    """Draw the two sides of the page, and the way on to labelling."""
+    with st.container(
+        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+    ):
+        tab = st.segmented_control(
+            "View",
+            [BROWSE, IMPORT],
+            key="images_tab",
+            default=BROWSE,
+            required=True,
+            label_visibility="collapsed",
+        )
+        if tab == BROWSE and st.button(
+            "Label images" if counts.unlabelled else "Train a model",
+            type="primary",
+            key="images_go_on",
+        ):
+            frame.go_to("pages/label.py" if counts.unlabelled else "pages/train.py")
+    return tab or BROWSE
 
 
 def last_import(here: Here, project: ProjectView) -> JobView | None:
@@ -203,7 +238,7 @@ def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None
     """Draw an image with its facts and the history of its label."""
     with frame.guard():
         image = images.get_image(here.app.store, image_id=image_id)
-        picture, facts = st.columns([3, 2], gap="medium")
+        picture, beside = st.columns([3, 2], gap="medium")
         with picture:
             url = view_url(image.id, image.sha256)
             st.html(
@@ -211,7 +246,7 @@ def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None
                 'style="width:100%;max-height:62vh;'
                 'object-fit:contain;border-radius:6px">'
             )
-        with facts:
+        with beside:
             st.markdown(f"**{frame.plain(image.name.rsplit('/', 1)[-1])}**")
             label = classes.get(image.class_id) if image.class_id is not None else None
             rows = [
@@ -221,8 +256,7 @@ def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None
                 ("File", f"{image.facts.get('format', '')} {words.size(image.n_bytes)}".strip()),
                 ("Kept as", "link to the original" if image.linked else "copy"),
             ]
-            cells = [[text(name), text(value)] for name, value in rows]
-            table([Column(""), Column("")], [*cells, ["Imported", when(image.created_at)]])
+            facts([(k, text(v)) for k, v in rows] + [("Imported", when(image.created_at))])
             for note in image.facts.get("notes", []):
                 st.caption(frame.plain(str(note)))
             if st.button("Explain this image", key="image_explain"):

@@ -50,6 +50,10 @@ def main() -> None:
             new_prediction(here, project, found)
     ended = [job for job in runs if not job.is_active]
     if not ended:
+        st.caption(
+            "The results come here: how many images of each class, a gallery, and a table to "
+            "download as CSV."
+        )
         return
     job = choose_run(ended)
     if job.state != "done":

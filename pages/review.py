@@ -17,6 +17,7 @@ from cnsapp.ui.pickers import choose_model
 CELL = "cell"  # in the address: "label class-predicted class", an empty side means all
 TRUTHS: dict[str, Truth] = {"Labels at training": "trained", "Labels of today": "current"}
 ONLY: dict[str, Only] = {"All": "all", "Wrong": "wrong", "Label changed": "changed"}
+FEW, FEW_HEIGHT = 10, 470  # a gallery of a few images needs no whole window
 Cell = tuple[int | None, int | None]  # (label, prediction) as class ids
 
 
@@ -152,6 +153,7 @@ def wrong_ones(
             as_of=as_of,
             badges={item.id: badge(item, by_id) for item in items},
             empty=nothing_here(cell, only),
+            height=FEW_HEIGHT if len(items) <= FEW else None,
         )
     if answer.opened is not None:
         frame.go_to("pages/explain.py", model=model.id, image=answer.opened)

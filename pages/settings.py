@@ -9,7 +9,7 @@ from cnsapp.services import about, health, images, jobs, projects
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.frame import Here
-from cnsapp.ui.tables import Column, class_name, table, text
+from cnsapp.ui.tables import Column, class_name, facts, table, text
 
 STATE_DOTS = {"ok": "on", "warning": "wait", "problem": "bad"}
 
@@ -102,21 +102,21 @@ def saved(change: object) -> None:
 def installation(here: Here) -> None:
     """Draw versions, folders, and a check on demand."""
     st.subheader("This installation", anchor=False)
-    facts = about.about(here.app)
+    found_here = about.about(here.app)
     worker = jobs.worker_view(here.app.store, settings=here.app.settings)
     alive = worker is not None and worker.alive
-    if facts.database_warning:
-        st.warning(facts.database_warning)
+    if found_here.database_warning:
+        st.warning(found_here.database_warning)
     rows = [
-        ("Version", facts.app_version),
-        ("Python, Streamlit", f"{facts.python}, {facts.streamlit}"),
-        ("Database", facts.database),
+        ("Version", found_here.app_version),
+        ("Python, Streamlit", f"{found_here.python}, {found_here.streamlit}"),
+        ("Database", found_here.database),
         ("Device", words.device(worker.device) if worker and alive else "worker is starting…"),
-        ("Data folder", str(facts.data_folder)),
-        ("Free space there", words.size(facts.free_bytes)),
-        ("Images may be read from", ", ".join(map(str, facts.import_roots))),
+        ("Data folder", str(found_here.data_folder)),
+        ("Free space there", words.size(found_here.free_bytes)),
+        ("Images may be read from", ", ".join(map(str, found_here.import_roots))),
     ]
-    table([Column(""), Column("")], [[text(name), text(value)] for name, value in rows])
+    facts([(name, text(value)) for name, value in rows])
     st.caption(
         "Import folders, device and data folder are set when the app is started: CNS_IMPORT_ROOTS, "
         "CNS_DEVICE, CNS_HOME."

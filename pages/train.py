@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cnsapp.domain.readiness import RECOMMENDED_PER_CLASS
 from cnsapp.errors import CnsError
 from cnsapp.services import jobs, models, training
 from cnsapp.services.jobs import JobView
+from cnsapp.services.models import ModelView
 from cnsapp.services.projects import ProjectView
 from cnsapp.services.training import Readiness
 from cnsapp.ui import figures, frame, words
 from cnsapp.ui.charts import curve_points, score_curve
 from cnsapp.ui.frame import Here
 from cnsapp.ui.job_view import job_bar, show_outcome, state_mark
-from cnsapp.ui.tables import Bar, Column, bars, class_name, table, text, when
+from cnsapp.ui.tables import Column, table, text, when
 
-FEATURES_SECONDS = 0.02  # an image on two CPU cores, once
+FEATURES_SECONDS = 0.1  # an image with its views on two CPU cores, once
 HEAD_SECONDS = 5.0
 SHOWN_PROBLEMS = 6
 
@@ -31,19 +31,25 @@ def main() -> None:
     project = frame.need_project(here, "A model is trained on the labels of a project.")
     ready = training.readiness(here.app.store, project_id=project.id)
     running = training.active_training(here.app.store, project_id=project.id)
+    found = models.list_models(here.app.store, project_id=project.id)
+    stale = True
+    if found:
+        changes = models.labels_changed_since(here.app.store, model_id=found[0].id)
+        stale = changes.total > 0
     left, right = st.columns([3, 2], gap="large")
     with left:
         if running is None:
-            start(here, project, ready)
+            start(here, project, ready, first=stale)
         else:
             watch(here, running)
-        newest_result(here, project)
+        newest_result(here, project, is_running=running is not None)
     with right:
-        labels_so_far(ready)
+        st.subheader("Labels", anchor=False)
+        figures.labels_of_classes(ready.per_class)
     past_runs(here, project)
 
 
-def start(here: Here, project: ProjectView, ready: Readiness) -> None:
+def start(here: Here, project: ProjectView, ready: Readiness, *, first: bool) -> None:
     """Draw the button, what it would cost, and what stands in the way or weakens the result."""
     for problem in ready.problems:
         st.warning(frame.plain(problem))
@@ -60,7 +66,7 @@ def start(here: Here, project: ProjectView, ready: Readiness) -> None:
         if ready.ok:
             pressed = st.button(
                 "Train a quick model",
-                type="primary",
+                type="primary" if first else "secondary",
                 key="train_start",
                 icon=":material/model_training:",
             )
@@ -80,14 +86,16 @@ def start(here: Here, project: ProjectView, ready: Readiness) -> None:
 def where_and_how_long(here: Here, ready: Readiness) -> str:
     """Return the device and about how long a run takes."""
     worker = jobs.worker_view(here.app.store, settings=here.app.settings)
-    alive = worker is not None and worker.alive
-    device = words.device(worker.device) if worker is not None and alive else "worker is starting…"
+    if worker is None or not worker.alive:
+        device = "Worker is starting…"
+    else:
+        device = f"{words.device(worker.device)}."
     if not ready.ok:
-        return f"Runs on: {device}"
-    longest = HEAD_SECONDS + FEATURES_SECONDS * ready.n_labelled
+        return device
+    first_time = HEAD_SECONDS + FEATURES_SECONDS * ready.n_labelled
     return (
-        f"Runs on: {device}. At most about {words.duration(longest)} on two processor cores; "
-        "seconds when the features are there already."
+        f"{device} About {words.duration(first_time)} the first time on two processor "
+        "cores, then less: features of images are computed once."
     )
 
 
@@ -108,7 +116,7 @@ def live(here: Here, job_id: int) -> None:
         st.caption(pace(job, points[-1].values if points else {}))
         scores = curve_points(points)
         if scores:
-            score_curve(scores, key="train_curve", x_title="Fold")
+            score_curve(scores, key="train_curve", x_title="Folds done")
 
 
 def pace(job: JobView, values: dict[str, object]) -> str:
@@ -127,7 +135,7 @@ def pace(job: JobView, values: dict[str, object]) -> str:
     return " · ".join(parts) or " "
 
 
-def newest_result(here: Here, project: ProjectView) -> None:
+def newest_result(here: Here, project: ProjectView, *, is_running: bool) -> None:
     """Draw what came of the newest run: a model with its figures, or why there is none."""
     runs = [j for j in train_jobs(here, project) if not j.is_active]
     if runs and runs[0].state in ("failed", "cancelled"):
@@ -142,7 +150,13 @@ def newest_result(here: Here, project: ProjectView) -> None:
         with top:
             st.markdown(f"**{frame.plain(model.name)}** · {words.ago(model.created_at)}")
         with button, st.container(horizontal_alignment="right"):
-            if st.button("Review", key="train_review", icon=":material/fact_check:"):
+            primary = not changed.total and not is_running
+            if st.button(
+                "Review",
+                key="train_review",
+                icon=":material/fact_check:",
+                type="primary" if primary else "secondary",
+            ):
                 frame.go_to("pages/review.py", model=model.id)
         score, beside = st.columns([2, 3], gap="large")
         with score:
@@ -152,6 +166,7 @@ def newest_result(here: Here, project: ProjectView) -> None:
         st.caption(figures.how_scored(model.metrics))
         for warning in figures.warnings_of(model)[:SHOWN_PROBLEMS]:
             st.caption(f":material/info: {frame.plain(warning)}")
+        run_of(here, model)
         if changed.total:
             st.caption(
                 f":material/sync: {words.plural(changed.total, 'label')} changed or added since: "
@@ -159,22 +174,14 @@ def newest_result(here: Here, project: ProjectView) -> None:
             )
 
 
-def labels_so_far(ready: Readiness) -> None:
-    """Draw the labelled images of each class beside what is recommended."""
-    st.subheader("Labels", anchor=False)
-    if not ready.per_class:
-        st.caption("The project has no classes yet. An import or the Label page makes them.")
+def run_of(here: Here, model: ModelView) -> None:
+    """Draw how the score went in the run that made a model."""
+    if model.job_id is None:
         return
-    most = max([2 * RECOMMENDED_PER_CLASS, *(n for _, n in ready.per_class)])
-    bars(
-        [
-            Bar(class_name(c), n / most, words.number(n), c.color, RECOMMENDED_PER_CLASS / most)
-            for c, n in ready.per_class
-        ]
-    )
-    st.caption(
-        f"The line marks {RECOMMENDED_PER_CLASS} images a class, the least for a fair score."
-    )
+    scores = curve_points(jobs.job_points(here.app.store, job_id=model.job_id))
+    if len(scores) > 1:
+        with st.expander("How the run went", key="train_run"):
+            score_curve(scores, key="train_run_curve", x_title="Folds done")
 
 
 def train_jobs(here: Here, project: ProjectView) -> list[JobView]:

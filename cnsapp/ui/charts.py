@@ -17,7 +17,8 @@ SCORE = "balanced_accuracy"
 def curve_points(points: Sequence[JobPointView]) -> list[tuple[float, float]]:
     """Return (fold or epoch, balanced accuracy) of the points that carry a score."""
     found: list[tuple[float, float]] = []
-    for point in points:
+    by_fold = [point for point in points if point.message.startswith("Fold")]
+    for point in by_fold or points:  # the steps behind the last fold only repeat its score
         score = point.values.get(SCORE)
         if not isinstance(score, int | float) or isinstance(score, bool):
             continue

@@ -7,9 +7,11 @@ from typing import Any
 
 import streamlit as st
 
+from cnsapp.domain.readiness import RECOMMENDED_PER_CLASS
 from cnsapp.services.models import ModelView
+from cnsapp.services.projects import ClassView
 from cnsapp.ui import words
-from cnsapp.ui.tables import Bar, Column, bars, swatch, table, text
+from cnsapp.ui.tables import Bar, Column, bars, class_name, swatch, table, text
 
 CONTROL_WORDS = {
     "majority": "Always the largest class",
@@ -72,6 +74,23 @@ def controls(metrics: Mapping[str, Any]) -> None:
             )
             for name, value, own in rows
         ]
+    )
+
+
+def labels_of_classes(counts: Sequence[tuple[ClassView, int]]) -> None:
+    """Draw the labelled images of each class beside what is recommended."""
+    if not counts:
+        st.caption("The project has no classes yet. An import or the Label page makes them.")
+        return
+    most = max([2 * RECOMMENDED_PER_CLASS, *(n for _, n in counts)])
+    bars(
+        [
+            Bar(class_name(c), n / most, words.number(n), c.color, RECOMMENDED_PER_CLASS / most)
+            for c, n in counts
+        ]
+    )
+    st.caption(
+        f"The line marks {RECOMMENDED_PER_CLASS} images a class, the least for a fair score."
     )
 
 

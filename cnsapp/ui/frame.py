@@ -85,15 +85,16 @@ def current() -> Here:
         project = sidebar.choose_project(app)
         annotator = sidebar.choose_annotator(app, project)
         sidebar.show_jobs(app)
-        sidebar.footer()
+        sidebar.footer(annotator)
     return Here(app=app, project=project, annotator=annotator)
 
 
 def page_header(title: str, help: str = "") -> None:  # the word that Streamlit's own calls use
     """Draw the title of a page and, small, what the page is for."""
-    st.title(title, anchor=False)
-    if help:
-        st.caption(help)
+    with st.container(gap=None):
+        st.title(title, anchor=False)
+        if help:
+            st.caption(help)
 
 
 def need_project(here: Here, purpose: str) -> ProjectView:

@@ -15,10 +15,8 @@ from cnsapp.ui import start, words
 
 def job_bar(app: App, job: JobView, *, key: str) -> None:
     """Draw one job: what it is, how far, what it does, and a button that stops it."""
-    text, stop = st.columns([5, 1], vertical_alignment="center", gap="small")
-    with text:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{key}_row"):
         st.progress(min(max(job.progress, 0.0), 1.0), text=_line(job))
-    with stop:
         pressed = st.button(
             "",
             icon=":material/close:",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,27 +10,33 @@ from typing import Any
 import streamlit as st
 
 
-def remembered(name: str, value: str) -> str:
-    """Keep `value` in this browser under `name`; where it is empty, return what was kept."""
-    forgotten = bool(st.session_state.pop(f"memory_forget_{name}", False))
-    try:
-        result = _component()(
-            key=f"memory_{name}",
-            data={"name": name, "value": value, "forget": forgotten},
-            on_kept_change=lambda: None,
-            height=1,
-        )
-    except Exception:  # the tests' runner draws no components
-        return value
-    kept = getattr(result, "kept", None)
-    if value or forgotten or not isinstance(kept, str):
-        return value
-    return kept
+def recall(name: str) -> str:
+    """Return what this browser kept under `name`; empty when it kept nothing or did not say yet."""
+    if st.session_state.get(_forget_key(name)):
+        return ""
+    state = st.session_state.get(f"memory_{name}")
+    kept = state.get("kept") if isinstance(state, Mapping) else None
+    return kept if isinstance(kept, str) else ""
+
+
+def keep(name: str, value: str) -> None:
+    """Let this browser keep `value`, or ask it for what it kept where `value` is empty."""
+    forgotten = bool(st.session_state.pop(_forget_key(name), False))
+    _component()(
+        key=f"memory_{name}",
+        data={"name": name, "value": value, "forget": forgotten},
+        on_kept_change=lambda: None,
+        height=1,
+    )
 
 
 def forget(name: str) -> None:
     """Let the browser forget a word at the next run."""
-    st.session_state[f"memory_forget_{name}"] = True
+    st.session_state[_forget_key(name)] = True
+
+
+def _forget_key(name: str) -> str:
+    return f"memory_forget_{name}"
 
 
 @cache

@@ -66,7 +66,7 @@ function controls(s) {
   s.readout = node("output", "");
   label.append(slider, s.readout);
   const scale = node("span", "scale");
-  scale.append(node("span", "", "little evidence"), node("i"), node("span", "", "much"));
+  scale.append(node("span", "", "little"), node("i"), node("span", "", "much evidence"));
   const save = node("button", "save", "Download PNG");
   save.type = "button";
   save.disabled = !ready;

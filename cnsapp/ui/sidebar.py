@@ -62,8 +62,8 @@ def _project_picked() -> None:
 
 def choose_annotator(app: App, project: ProjectView | None) -> str:
     """Draw the name of who labels and return it; empty when nobody said."""
-    who = str(st.query_params.get(WHO) or st.session_state.get(WHO) or "").strip()[:200]
-    who = memory.remembered("annotator", who).strip()[:200]
+    said = st.query_params.get(WHO) or st.session_state.get(WHO) or memory.recall("annotator")
+    who = " ".join(str(said).split())[:200]
     st.session_state[WHO] = who
     if who and st.query_params.get(WHO) != who:
         st.query_params[WHO] = who
@@ -140,6 +140,7 @@ def _worker_line(worker: WorkerView | None, n_waiting: int) -> str:
     )
 
 
-def footer() -> None:
-    """Say what the app is not for."""
+def footer(who: str) -> None:
+    """Say what the app is not for, and let the browser remember who labels on it."""
+    memory.keep("annotator", who)
     st.html('<div class="cns-foot">Research use only; not for diagnosis.</div>')

@@ -65,6 +65,14 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     )
 
 
+def facts(rows: Sequence[tuple[str, str]]) -> None:
+    """Draw names and values under each other; the values are HTML already."""
+    body = "".join(
+        f'<tr><th scope="row">{text(k)}</th><td class="long">{v}</td></tr>' for k, v in rows
+    )
+    st.html(f'<table class="cns facts"><tbody>{body}</tbody></table>')
+
+
 @dataclass(frozen=True)
 class Bar:
     """A horizontal bar: a share from 0 to 1, the text at its end, and a mark on its track."""

@@ -94,7 +94,8 @@ def size(n_bytes: float) -> str:
 
 def device(name: str) -> str:
     """Return a worker's device as people call it."""
-    return name or "device unknown"
+    shown = name.strip().rstrip(".")
+    return "Worker is ready" if shown in ("", "auto") else shown
 
 
 def _aware(moment: datetime) -> datetime:
