@@ -34,7 +34,7 @@ from db.types import utc_now
 
 log = logging.getLogger("cnsapp.worker")
 
-DONE, CANNOT_START, ALREADY_RUNS = 0, 78, 75  # exit codes (the last two as in sysexits.h)
+DONE, FAILED, ALREADY_RUNS, CANNOT_START = 0, 1, 75, 78  # exit codes, as in sysexits.h
 DISPATCH_SECONDS = 0.1
 CHECK_SECONDS = 1.0
 WARM_UP_SECONDS = 1.0  # jobs that waited for this worker come first
@@ -62,13 +62,18 @@ def main(
     -------
     int
         75 when a worker for this folder and device runs already, 78 when the data folder cannot be
-        used. A worker that did start does not return: it ends the process (0), because a task's
-        threads must not keep it alive.
+        used. A worker that did start does not return: it ends the process (0, or 1 after an error
+        that is in the log), because a task's threads must not keep it alive.
     """
     settings = settings or Settings()
     settings = settings.model_copy(update={"device": device or settings.device})
     lock = WorkerLock(settings.root, settings.device)
-    if not lock.acquire():
+    try:
+        free = lock.acquire()
+    except OSError as error:
+        _say(f"The data folder {settings.root} cannot be written: {error.strerror}.")
+        return CANNOT_START
+    if not free:
         _say(
             f"A worker for {settings.root} and device {settings.device} runs already "
             f"(process {lock.holder()}). One is enough: it takes every job."
@@ -82,7 +87,11 @@ def main(
         return CANNOT_START
     _log_to(settings.root / "logs" / "worker.log")
     _prepare_process(settings)
-    code = Worker(app, until_job, parent).serve()
+    try:
+        code = Worker(app, until_job, parent).serve()
+    except Exception:
+        log.exception("the worker cannot go on")
+        code = FAILED
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -161,18 +170,17 @@ class Worker:
     def _take_over_orphans(self) -> None:
         """Put jobs back into the queue whose worker is dead, or which we lost ourselves."""
         with self.app.store.reading() as session:
-            owners = set(
-                session.scalars(select(Job.worker_id).where(Job.state == "running").distinct())
-            )
+            held = session.execute(
+                select(Job.worker_id, Job.id).where(Job.state == "running")
+            ).all()
             living = states.living_workers(session, self.app.settings.dead_after_seconds)
-        for owner in owners:
-            if owner == self.id:
-                states.release(self.app.store, self.id, but=self.running.ids(), kind_stop=False)
-            elif owner not in living and states.release(
-                self.app.store, owner or "", kind_stop=False
-            ):
+        working_on = self.running.ids()
+        if any(owner == self.id and job_id not in working_on for owner, job_id in held):
+            states.release(self.app.store, self.id, but=self.running.ids(), kind_stop=False)
+        for owner in {row.worker_id or "" for row in held} - set(living) - {self.id}:
+            if states.release(self.app.store, owner, kind_stop=False):
                 log.warning("took the jobs of worker %s, which is dead, back", owner)
-                self._engine.left_by.add(owner or "")
+                self._engine.left_by.add(owner)
                 self._handed.clear()
 
     def _is_alive(self, worker_id: str) -> bool:

@@ -159,6 +159,21 @@ def test_a_second_worker_for_the_same_device_says_why_it_ends(served: App) -> No
     assert "runs already (process" in said
 
 
+def test_a_worker_that_cannot_write_its_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    run = subprocess.run(
+        [sys.executable, "-m", "cnsapp.jobs.worker"],
+        cwd=Path(__file__).resolve().parents[2],
+        env=os.environ | {"CNS_HOME": str(tmp_path / "file" / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 78
+    assert "cannot be written" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_jobs_of_a_dead_worker_elsewhere_are_taken_over_or_cancelled(served: App) -> None:
     left, stopped = submitted(served, "silent", seconds=0), 0
     ended(served, left)

@@ -325,6 +325,30 @@ def test_a_supervisor_that_cannot_start_a_worker_leaves_the_app_alone(
     assert "could not be started" in caplog.text
 
 
+def test_a_supervisor_lets_a_worker_work_that_an_earlier_app_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, started, free = threading.Event(), threading.Event(), threading.Event()
+
+    def is_held(_lock: WorkerLock) -> bool:
+        asked.set()
+        return not free.is_set()
+
+    def start(*_: object) -> None:
+        started.set()
+        raise OSError("that was enough")
+
+    monkeypatch.setattr(WorkerLock, "is_held_by_another", is_held)
+    monkeypatch.setattr("cnsapp.jobs.supervisor.start_worker", start)
+    supervisor = Supervisor(Settings(home=tmp_path))
+    supervisor.start()
+    assert asked.wait(10)
+    assert not started.is_set()
+    free.set()
+    assert started.wait(10)
+    supervisor.stop()
+
+
 def test_a_worker_that_dies_comes_back_soon_and_one_that_never_works_seldom() -> None:
     assert [seconds_to_wait(n) for n in (0, 1, 5, 9)] == [0.3, 0.6, 3.0, 3.0]
     assert seconds_to_wait(10) == seconds_to_wait(10_000) == 20.0
