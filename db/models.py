@@ -69,10 +69,10 @@ class Image(Base):
     __table_args__ = (
         UniqueConstraint("project_id", "sha256"),
         Index("ix_image_browse", "project_id", "status", "current_state", "current_class_id", "id"),
-        Index("ix_image_state", "project_id", "status", "current_state", "id"),
-        # carries the name, so that searching it in the order of ids never touches the rows
+        # these two carry the name, so that searching it in the order of ids never touches the rows
+        Index("ix_image_state", "project_id", "status", "current_state", "id", "file_name"),
         Index("ix_image_page", "project_id", "status", "id", "file_name"),
-        Index("ix_image_group", "project_id", "group_key", "id"),
+        Index("ix_image_group", "project_id", "status", "group_key", "id"),
         Index("ix_image_name", "project_id", "file_name", "id"),
     )
 

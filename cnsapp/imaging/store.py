@@ -15,7 +15,7 @@ from cnsapp.errors import StoreError, UnreadableImageError
 
 BLOCK = 1 << 20
 DAY = 86_400.0
-PART = ".part-"  # images/.part-<host>-<pid>-<random>: copies that are not in the database yet
+PART = ".part-"  # .part-<host>-<pid>-<random> in images/ and thumbs/: files not complete yet
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,12 @@ class ImageFolder:
             raise _cannot_write(target.parent, error) from error
 
     def clean_leftovers(self) -> int:
-        """Remove copies that a killed import left behind; return how many."""
-        removed = 0
-        for part in (self.root / "images").glob(f"{PART}*"):
-            if is_abandoned(part, PART):
-                part.unlink(missing_ok=True)
-                removed += 1
-        return removed
+        """Remove half files that a killed import left behind; return how many."""
+        parts = [p for name in ("images", "thumbs") for p in (self.root / name).glob(f"{PART}*")]
+        left = [part for part in parts if is_abandoned(part, PART)]
+        for part in left:
+            part.unlink(missing_ok=True)
+        return len(left)
 
 
 def hash_file(path: Path) -> tuple[str, int]:

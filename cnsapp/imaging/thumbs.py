@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from cnsapp.imaging.store import PART, own_name
 
 THUMB_SIDE = 256
 VIEW_SIDE = 1600
@@ -26,7 +27,7 @@ def make_thumbs(pixels: NDArray[np.uint8], thumb_path: Path, view_path: Path) ->
     pixels
         uint8 (H, W, 3), 0 to 255, as `read_image` returns them.
     thumb_path, view_path
-        Where the files go; their folder is made.
+        Where the files go, below a folder of the store and two letters; the latter is made.
     """
     thumb_path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(pixels)
@@ -47,7 +48,7 @@ def _shrunk(image: Image.Image, side: int) -> Image.Image:
 
 
 def _save(image: Image.Image, path: Path, quality: int) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    partial = path.parent.parent / own_name(PART)  # there a later import finds what was left
     try:
         image.save(partial, "JPEG", quality=quality, subsampling=0 if quality > 90 else 2)
         os.replace(partial, path)

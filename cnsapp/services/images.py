@@ -270,7 +270,11 @@ def list_groups(store: Store, *, project_id: int, limit: int = 500) -> list[tupl
     with store.reading() as session:
         rows = session.execute(
             select(Image.group_key, func.count())
-            .where(Image.project_id == project_id, Image.group_key.is_not(None))
+            .where(
+                Image.project_id == project_id,
+                Image.status == "ok",
+                Image.group_key.is_not(None),
+            )
             .group_by(Image.group_key)
             .order_by(Image.group_key)
             .limit(limit)

@@ -133,6 +133,7 @@ def test_what_does_not_exist_is_said(store: Store, project: int) -> None:
         ImageFilter(class_id=1),
         ImageFilter(group="g1"),
         ImageFilter(text="x"),
+        ImageFilter(text="x", state="unlabelled"),
     ],
 )
 def test_no_page_needs_a_sort_or_a_walk_over_the_table(
@@ -145,3 +146,7 @@ def test_no_page_needs_a_sort_or_a_walk_over_the_table(
     with store.engine.connect() as connection:
         plan = [row[3] for row in connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
     assert all("USING" in step and "INDEX" in step and step[:6] == "SEARCH" for step in plan), plan
+    if wanted.group:
+        assert "ix_image_group" in plan[0]
+    if wanted.text:
+        assert "COVERING" in plan[0]

@@ -133,9 +133,13 @@ def upgrade() -> None:
             ["project_id", "status", "current_state", "current_class_id", "id"],
             unique=False,
         )
-        batch_op.create_index("ix_image_group", ["project_id", "group_key", "id"], unique=False)
         batch_op.create_index(
-            "ix_image_state", ["project_id", "status", "current_state", "id"], unique=False
+            "ix_image_group", ["project_id", "status", "group_key", "id"], unique=False
+        )
+        batch_op.create_index(
+            "ix_image_state",
+            ["project_id", "status", "current_state", "id", "file_name"],
+            unique=False,
         )
         batch_op.create_index(
             "ix_image_page", ["project_id", "status", "id", "file_name"], unique=False
