@@ -131,7 +131,7 @@ def choose_filter(
         key="todo" if single else "show",
         bind="query-params",
         label_visibility="collapsed",
-        width=132,
+        width=120,
     )
     by_name = {c.name: c.id for c in classes}
     name = st.selectbox(
@@ -140,7 +140,7 @@ def choose_filter(
         key="class",
         bind="query-params",
         label_visibility="collapsed",
-        width=132,
+        width=120,
     )
     groups = [group for group, _ in images.list_groups(here.app.store, project_id=project.id)]
     group = None
@@ -151,7 +151,7 @@ def choose_filter(
             key="group",
             bind="query-params",
             label_visibility="collapsed",
-            width=132,
+            width=120,
         )
     text = st.text_input(
         "File name contains",
@@ -159,7 +159,7 @@ def choose_filter(
         bind="query-params",
         placeholder="File name…",
         label_visibility="collapsed",
-        width=132,
+        width=120,
     )
     return ImageFilter(
         state=STATES[state or "All images"],

@@ -38,8 +38,12 @@ function mount(s) {
   s.box.listeners.add(listener);
   document.addEventListener("keydown", (e) => onKey(s, e), { signal: stop.signal });
   window.addEventListener("resize", () => fit(s), { signal: stop.signal });
+  const watch = new ResizeObserver(() => fit(s)); // the page above us grows while it is drawn
+  const page = outer(s.host, "stMainBlockContainer");
+  if (page) watch.observe(page);
   s.unmount = () => {
     stop.abort();
+    watch.disconnect();
     s.box.listeners.delete(listener);
     clearTimeout(s.savingTimer);
     s.host.remove();
@@ -50,7 +54,6 @@ function mount(s) {
     flush(s.box);
     loadStack(s);
     fit(s);
-    requestAnimationFrame(() => fit(s)); // once more when the page above has its height
     if (!isTyping(document.activeElement)) (s.ui.frame || s.ui.list).focus({ preventScroll: true });
   };
 }
@@ -88,8 +91,14 @@ function fit(s) {
 }
 
 function scrolled(node) {
-  const main = node.getRootNode().host ? node.getRootNode().host.closest('[data-testid="stMain"]') : null;
+  const main = outer(node, "stMain");
   return main ? main.scrollTop : 0;
+}
+
+// An element of the page around the component.
+function outer(node, testId) {
+  const { host } = node.getRootNode();
+  return host ? host.closest(`[data-testid="${testId}"]`) : null;
 }
 
 function labelTargets(s, kind, classId) {
