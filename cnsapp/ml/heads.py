@@ -108,14 +108,17 @@ def fit_heads(
     penalty = torch.from_numpy(1 / np.asarray(strengths, np.float32))  # (P,)
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(y), n_classes).float()  # (M, K)
     bound = w.max(0).values  # (M,) above every problem's weights
+    centre = (bound / bound.sum()) @ x  # makes bias and features orthogonal under the bound
+    x = x - centre
     curvature, basis = torch.linalg.eigh(0.5 * (x * bound[:, None]).T @ x)  # (D,), (D, D)
-    keep = curvature > 1e-5 * curvature[-1]
+    keep = curvature > 1e-5 * curvature[-1].clamp_min(1e-12)
     basis = basis[:, keep]
-    rotated = torch.cat([x @ basis, torch.ones(len(x), 1)], dim=1)  # (M, R + 1): last is the bias
-    scale = torch.cat([curvature[keep], 0.5 * bound.sum()[None]])  # (R + 1,)
-    solution = _descend(rotated, one_hot, w, penalty, scale)
-    weight = (basis @ solution[:, :-1]).transpose(1, 2)  # (P, K, D)
-    return weight.numpy(), solution[:, -1].numpy()
+    rotated = torch.cat([x @ basis, torch.ones(len(x), 1)], dim=1)  # (M, R): last is the bias
+    scale = torch.cat([curvature[keep], 0.5 * bound.sum()[None]])  # (R,)
+    solution = _descend(rotated, one_hot, w, penalty, scale)  # (R, P, K)
+    weight = torch.einsum("dr,rpk->pkd", basis, solution[:-1])
+    bias = solution[-1] - weight @ centre
+    return weight.numpy(), bias.numpy()
 
 
 def _descend(
@@ -125,29 +128,43 @@ def _descend(
     penalty: torch.Tensor,
     scale: torch.Tensor,
 ) -> torch.Tensor:
-    """Accelerated gradient descent of all problems at once; returns (P, R + 1, K)."""
+    """Accelerated gradient descent of all problems at once, each until it has converged."""
     (m, r), n_classes, n_problems = x.shape, one_hot.shape[1], len(w)
-    cost = penalty[:, None].repeat(1, r)  # (P, R + 1)
-    cost[:, -1] = 0  # the bias is free
-    # bias and directions are not quite orthogonal under each fold's weights: twice the bound
-    step = 1 / (2 * scale[None] + cost)[:, :, None]  # (P, R + 1, 1)
-    at = torch.zeros(n_problems, r, n_classes)
-    ahead, momentum = at.clone(), torch.ones(n_problems, 1, 1)
-    wanted = (w[:, :, None] * one_hot).transpose(1, 2)  # (P, K, M)
-    target = (wanted.reshape(-1, m) @ x).reshape(n_problems, n_classes, r).transpose(1, 2)
+    cost = penalty.repeat(r, 1)[:, :, None]  # (R, P, 1)
+    cost[-1] = 0  # the bias is free
+    step = 1 / (scale[:, None, None] + cost)
+    weight = w.T[:, :, None].contiguous()  # (M, P, 1)
+    wanted = (weight * one_hot[:, None]).reshape(m, -1)
+    target = (x.T @ wanted).reshape(r, n_problems, n_classes)
+    solution = torch.zeros(r, n_problems, n_classes)
+    active = torch.arange(n_problems)
+    at, ahead, momentum = solution.clone(), solution.clone(), torch.ones(1, n_problems, 1)
     for iteration in range(MAX_ITERATIONS):
-        flat = ahead.transpose(0, 1).reshape(r, -1)  # (R + 1, P K): one product for all problems
-        p = (x @ flat).reshape(m, n_problems, n_classes).softmax(-1) * w.T[:, :, None]
-        got = (x.T @ p.reshape(m, -1)).reshape(r, n_problems, n_classes).transpose(0, 1)
-        gradient = got - target + cost[:, :, None] * ahead
+        logits = (x @ ahead.reshape(r, -1)).reshape(m, -1, n_classes)  # one product for all
+        p = logits.softmax(-1).mul_(weight)
+        gradient = (x.T @ p.reshape(m, -1)).reshape(ahead.shape) - target + cost * ahead
         new = ahead - step * gradient
-        uphill = (gradient * (new - at)).sum((1, 2), keepdim=True) > 0
+        move = new - at
+        uphill = (gradient * move).sum((0, 2), keepdim=True) > 0
         faster = torch.where(uphill, 1.0, (1 + (1 + 4 * momentum**2).sqrt()) / 2)
-        ahead = new + torch.where(uphill, 0.0, (momentum - 1) / faster) * (new - at)
-        if iteration % 5 == 4 and float((new - at).norm() / new.norm().clamp_min(1e-9)) < TOLERANCE:
-            return new
+        ahead = new + torch.where(uphill, 0.0, (momentum - 1) / faster) * move
         at, momentum = new, faster
-    return at
+        if iteration % 5 == 4:
+            moved = move.square().sum((0, 2)).sqrt() / at.square().sum((0, 2)).sqrt().clamp_min(
+                1e-9
+            )
+            going = moved > TOLERANCE
+            solution[:, active] = at
+            if not going.any():
+                break
+            if not going.all():
+                active, at, ahead, momentum = (
+                    active[going], at[:, going], ahead[:, going], momentum[:, going],
+                )  # fmt: skip
+                cost, step, target = cost[:, going], step[:, going], target[:, going]
+                weight = weight[:, going]
+    solution[:, active] = at
+    return solution
 
 
 def fit_head(x: Floats, y: Ints, row_weight: Floats, strength: float, n_classes: int) -> LinearHead:
