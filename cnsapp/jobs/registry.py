@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,12 +81,26 @@ def title_of(name: str) -> str:
 def load_task(name: str) -> Callable[..., dict[str, Any] | None]:
     """Import and return the function that does this kind of job. Only a worker calls this."""
     task = get_kind(name).task
+    if _is_imported(task.partition(":")[0]):
+        return _import_function(task)
     locked = importing.acquire(timeout=IMPORT_SECONDS)
     try:
         return _import_function(task)
     finally:
         if locked:
             importing.release()
+
+
+def import_light_tasks() -> None:
+    """Import the tasks that need no torch, so that they need not wait until that is imported."""
+    for kind in all_kinds().values():
+        if kind.queue == "files":
+            _import_function(kind.task)
+
+
+def _is_imported(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return spec is not None and not getattr(spec, "_initializing", False)
 
 
 def _import_function(name: str) -> Callable[..., Any]:

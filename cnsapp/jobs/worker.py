@@ -26,7 +26,7 @@ from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import CnsError
 from cnsapp.jobs import states
 from cnsapp.jobs.lock import WorkerLock, be_nice, host_name, process_alive, slug
-from cnsapp.jobs.registry import all_kinds, importing, load_warm_up
+from cnsapp.jobs.registry import all_kinds, import_light_tasks, importing, load_warm_up
 from cnsapp.jobs.running import Running, run_job
 from cnsapp.settings import Settings
 from db.models import Job
@@ -112,6 +112,7 @@ class Worker:
         self._parent_is_ours = hasattr(os, "getppid") and os.getppid() == parent
         self._stop = threading.Event()
         self._started_at = utc_now()
+        self._has_waiting = True  # until the first look
         self._handed: dict[int, float] = {}  # job -> when we last made sure of its workflow
 
     def serve(self) -> int:
@@ -156,6 +157,7 @@ class Worker:
                 .order_by(Job.id)
                 .limit(200)
             ).all()
+        self._has_waiting = bool(waiting)
         now = time.monotonic()
         kinds = all_kinds()
         for job_id, kind, created_at in waiting:
@@ -218,9 +220,10 @@ class Worker:
         """Import, while idle, what the first job would wait for; learn the device's name."""
         while not self._stop.wait(WARM_UP_SECONDS):
             with importing:
-                if self.running.ids():
-                    continue  # a task may import more as it goes: see `importing`
+                if self._has_waiting or self.running.ids():
+                    continue  # jobs come first; a task may import more as it goes (`importing`)
                 try:
+                    import_light_tasks()
                     warm_up = load_warm_up()
                     if warm_up is not None:
                         self.device = str(warm_up(self.app) or self.device)[:200]

@@ -22,7 +22,14 @@ from cnsapp.errors import Cancelled, InvalidInputError, NotFoundError
 from cnsapp.jobs import states
 from cnsapp.jobs.context import JobContext, as_json
 from cnsapp.jobs.lock import WorkerLock, process_alive
-from cnsapp.jobs.registry import EXTRA_KINDS, KINDS, QUEUES, importing
+from cnsapp.jobs.registry import (
+    EXTRA_KINDS,
+    KINDS,
+    QUEUES,
+    JobKind,
+    import_light_tasks,
+    importing,
+)
 from cnsapp.jobs.running import in_words, run_here
 from cnsapp.jobs.supervisor import Supervisor, seconds_to_wait, worker_environment
 from cnsapp.services.jobs import (
@@ -364,7 +371,14 @@ def test_a_worker_gets_the_settings_of_its_app(
     assert Settings() == given
 
 
-def test_a_job_waits_until_the_warm_up_has_imported_what_it_needs(app: App) -> None:
+def test_a_job_waits_until_the_warm_up_has_imported_what_it_needs(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "tests.integration.jobs_kinds")
+    monkeypatch.setenv(EXTRA_KINDS, "tests.unit.jobs_elsewhere")
+    there = ModuleType("tests.unit.jobs_elsewhere")
+    there.KINDS = {"note": JobKind("tests.integration.jobs_kinds:note", "quick", "Note")}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tests.unit.jobs_elsewhere", there)
     job_id = submitted(app, "note")
     with importing:
         thread = threading.Thread(target=run_here, args=(app, job_id))
@@ -373,6 +387,14 @@ def test_a_job_waits_until_the_warm_up_has_imported_what_it_needs(app: App) -> N
         assert get_job(app.store, job_id=job_id).state == "running"
         assert not (app.store.root / "notes.txt").exists()
     thread.join(10)
+    assert get_job(app.store, job_id=job_id).state == "done"
+
+
+def test_a_job_whose_task_is_imported_does_not_wait_for_the_warm_up(app: App) -> None:
+    import_light_tasks()
+    job_id = submitted(app, "note")
+    with importing:
+        run_here(app, job_id)
     assert get_job(app.store, job_id=job_id).state == "done"
 
 
