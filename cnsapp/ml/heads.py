@@ -150,9 +150,7 @@ def _descend(
         ahead = new + torch.where(uphill, 0.0, (momentum - 1) / faster) * move
         at, momentum = new, faster
         if iteration % 5 == 4:
-            moved = move.square().sum((0, 2)).sqrt() / at.square().sum((0, 2)).sqrt().clamp_min(
-                1e-9
-            )
+            moved = _size(move[:-1]) / _size(at[:-1]).clamp_min(1e-9)  # (P,)
             going = moved > TOLERANCE
             solution[:, active] = at
             if not going.any():
@@ -165,6 +163,11 @@ def _descend(
                 weight = weight[:, going]
     solution[:, active] = at
     return solution
+
+
+def _size(weights: torch.Tensor) -> torch.Tensor:
+    """Return the norm of each problem's weights, (P,), of (R, P, K)."""
+    return weights.square().sum((0, 2)).sqrt()
 
 
 def fit_head(x: Floats, y: Ints, row_weight: Floats, strength: float, n_classes: int) -> LinearHead:

@@ -1,0 +1,140 @@
+"""How right the quick model is on real tissue, on the product's own code path.
+
+    python benchmarks/accuracy.py [DATA_DIR] [--json FILE]
+
+`DATA_DIR` (or CNS_TEST_DATA) holds folders with `labels.csv` (columns file, label, group) beside the
+images. Features are kept under the system's temporary folder, so that a second run takes seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cnsapp.ml.features import FeatureExtractor, FeatureStore
+from cnsapp.ml.preprocess import TRAIN_VIEWS
+from cnsapp.ml.quick import QuickOptions, train_quick
+
+GOALS: tuple[tuple[str, str | None, float | None], ...] = (
+    ("crc5-he", "random", 0.93),
+    ("crc5-he", None, None),
+    ("bladder-endoscopy", "by group", 0.45),
+    ("papsmear-herlev7", "by group", 0.57),
+)
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One data set under one division into folds; figures are out-of-fold, None without a goal."""
+
+    data: str
+    scheme: str
+    n: int
+    balanced_accuracy: float | None
+    interval: tuple[float, float] | None
+    goal: float | None
+    colour: float | None
+    last_layer: float | None
+    calibration_error: float | None
+    strength: float
+    feature_seconds: float
+    train_seconds: float
+
+
+def read_set(folder: Path) -> tuple[list[Path], list[str], list[str | None]]:
+    """Return files, labels and groups of a data set."""
+    with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    files = [folder / row["file"] for row in rows]
+    return files, [row["label"] for row in rows], [row["group"] or None for row in rows]
+
+
+def cached_features(
+    extractor: FeatureExtractor, files: Sequence[Path], views: Sequence[str], cache: Path
+) -> tuple[np.ndarray[tuple[int, int, int], np.dtype[np.float32]], float]:
+    """Return feature rows (N, V, D), and the seconds spent on those that were not kept yet."""
+    store = FeatureStore(cache, extractor.spec_id, extractor.layout.n_columns)
+    by_sha = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in files}
+    shas = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    start = time.perf_counter()
+    for view in views:
+        if todo := store.missing(list(by_sha), view):
+            images = (np.asarray(Image.open(by_sha[sha]).convert("RGB")) for sha in todo)
+            store.put(todo, view, extractor.extract(images, view, todo))
+    return store.load(shas, views), time.perf_counter() - start  # type: ignore[return-value]
+
+
+def measure_accuracy(data_dir: Path, cache: Path | None = None, seed: int = 0) -> list[AccuracyRow]:
+    """Train and score the quick model on every set of `GOALS` found below `data_dir`."""
+    extractor = FeatureExtractor()
+    cache = cache or Path(tempfile.gettempdir()) / "cnsapp-accuracy"
+    found = []
+    for name, scheme, goal in GOALS:
+        if not (data_dir / name / "labels.csv").is_file():
+            continue
+        files, labels, groups = read_set(data_dir / name)
+        class_names, y = np.unique(labels, return_inverse=True)
+        rows, feature_seconds = cached_features(extractor, files, TRAIN_VIEWS, cache)
+        network, colour = extractor.layout.split(rows)
+        start = time.perf_counter()
+        result = train_quick(
+            network, colour, y, groups if any(groups) else None, [f.name for f in files],
+            range(len(class_names)), QuickOptions(scheme=scheme, last_layer_control=True),
+            seed=seed, layout=extractor.layout, stages=extractor.backbone.row.head_stages,
+            class_names=class_names.tolist(),
+        )  # fmt: skip
+        found.append(
+            AccuracyRow(
+                data=name,
+                scheme=result.scheme,
+                n=result.evaluation.n,
+                balanced_accuracy=result.evaluation.balanced_accuracy,
+                interval=result.evaluation.interval,
+                goal=goal,
+                colour=result.controls["colour"],
+                last_layer=result.controls["last layer"],
+                calibration_error=result.calibration_error,
+                strength=result.strength,
+                feature_seconds=round(feature_seconds, 1),
+                train_seconds=round(time.perf_counter() - start, 2),
+            )
+        )
+    return found
+
+
+def main() -> None:
+    """Print the table, then the same as JSON."""
+    arguments = sys.argv[1:]
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    data_dir = Path(os.environ.get("CNS_TEST_DATA", default))
+    if arguments and not arguments[0].startswith("--"):
+        data_dir = Path(arguments[0])
+    rows = measure_accuracy(data_dir)
+    print(f"{'data':20}{'folds':22}{'n':>6}{'score':>8}{'goal':>7}{'colour':>8}{'last':>7}{'s':>7}")
+    for row in rows:
+        figures = [row.balanced_accuracy, row.goal, row.colour, row.last_layer]
+        score, goal, colour, last = (f"{x:.3f}" if x is not None else "-" for x in figures)
+        print(
+            f"{row.data:20}{row.scheme:22}{row.n:>6}{score:>8}{goal:>7}{colour:>8}{last:>7}"
+            f"{row.train_seconds:>7}"
+        )
+    text = json.dumps([asdict(row) for row in rows], indent=2)
+    if "--json" in arguments:
+        Path(arguments[arguments.index("--json") + 1]).write_text(text + "\n", encoding="utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
