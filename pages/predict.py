@@ -18,7 +18,7 @@ from cnsapp.ui import frame, pictures, words
 from cnsapp.ui.components import Tile, gallery
 from cnsapp.ui.frame import Here
 from cnsapp.ui.pickers import choose_model
-from cnsapp.ui.tables import Bar, bars, text
+from cnsapp.ui.tables import Bar, bars, swatch, text
 
 UPLOAD, FOLDER = "Upload files or a zip", "Folder on this computer"
 SHOWN = 120  # pictures of the gallery
@@ -80,6 +80,7 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
             key="predict_from",
             default=UPLOAD,
             required=True,
+            persist_state="session",
         )
     files: list[Any] = []
     path = ""
@@ -96,6 +97,7 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
                 st.text_input(
                     "Folder, zip or image file",
                     key="predict_path",
+                    persist_state="session",
                     placeholder=str(Path(here.app.settings.import_roots[0]) / "new-images"),
                     help="As the computer sees it on which this app runs.",
                 )
@@ -202,7 +204,7 @@ def by_class(results: Results, colors: dict[str, str]) -> None:
     bars(
         [
             Bar(
-                text(row["class"]),
+                swatch(colors.get(str(row["class"]), "#888")) + text(row["class"]),
                 row["n"] / total,
                 words.number(row["n"]),
                 colors.get(str(row["class"]), "#1E8CA5"),

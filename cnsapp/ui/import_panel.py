@@ -69,15 +69,15 @@ def _from_folder(here: Here, project: ProjectView) -> None:
     _browse(here.app, path or "")
     wish = _choices(uploaded=False)
     look, start = _buttons(bool(path))
-    if not (look or start) or not path:
+    by_pattern = st.session_state.get("import_group") == FROM_NAME  # shown while it is being tuned
+    if not path or not (look or start or by_pattern):
         return
     with frame.guard():
         _check_table(here.app, wish, Path(path))
-        found = preview(here.app, Path(path), wish)
-        if look:
-            show_preview(found, wish)
-        else:
+        found = _lately(here.app, path, wish)
+        if start:
             _start(here, project, Path(path), wish)
+        show_preview(found, wish)
 
 
 def _browse(app: App, path: str) -> None:
@@ -208,6 +208,11 @@ def preview(app: App, path: Path, wish: Wish) -> Preview:
     )
 
 
+@st.cache_data(ttl=30, show_spinner="Looking at the files…")
+def _lately(_app: App, path: str, wish: Wish) -> Preview:
+    return preview(_app, Path(path), wish)
+
+
 def _check_table(app: App, wish: Wish, path: Path) -> None:
     if wish.labels in (None, "folders"):
         return
@@ -254,9 +259,10 @@ def show_preview(found: Preview, wish: Wish) -> None:
                 f"{words.plural(found.n_without_group, 'file')} would get no group. Change the "
                 "pattern if they should."
             )
-        left, right = st.columns(2, gap="large")
-        with left:
-            if wish.labels == "folders":
+        folders_too, groups_too = wish.labels == "folders", bool(wish.group_from)
+        places = st.columns(2, gap="large") if folders_too and groups_too else [st.container()] * 2
+        if folders_too:
+            with places[0]:
                 table(
                     [Column("Folder (label)"), Column("Files", number=True)],
                     [
@@ -264,8 +270,8 @@ def show_preview(found: Preview, wish: Wish) -> None:
                         for name, n in found.folders[:30]
                     ],
                 )
-        with right:
-            if wish.group_from:
+        if groups_too:
+            with places[1]:
                 table(
                     [Column("File"), Column("Group")],
                     [[text(name), text(group or words.NONE)] for name, group in found.groups],

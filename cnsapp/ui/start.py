@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.routing import BaseRoute
+from streamlit.runtime.pages_manager import PagesManager
 
 from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import CnsError, StoreError
@@ -79,6 +80,9 @@ def routes() -> list[BaseRoute]:
 @asynccontextmanager
 async def lifespan(_app: Any) -> AsyncIterator[dict[str, Any]]:
     """Run a worker beside the web process for as long as that lives."""
+    # The menu is made in app.py alone. Without this, a link straight to a page that is the first
+    # to be opened would run that file by itself, without its frame, as Streamlit's older apps did.
+    PagesManager.uses_pages_directory = False
     supervisor = _supervisor()
     if supervisor is not None:
         supervisor.start()
