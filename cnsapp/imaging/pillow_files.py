@@ -73,13 +73,14 @@ def finish(image: Image.Image, kind: str, bits: int, notes: list[str], pages: in
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     try:
         orientation = image.getexif().get(0x0112, 1)
+        if orientation not in range(2, 9):
+            return image  # as it is: a copy of a large scan costs a gigabyte
         turned = ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF of any sort must not hide a sound picture
         notes.append("The file's EXIF data are damaged and were ignored.")
         return image
-    if orientation not in (0, 1) and orientation in range(2, 9):
-        notes.append("Turned upright by the file's orientation mark.")
-        turned.info.setdefault("icc_profile", image.info.get("icc_profile"))
+    notes.append("Turned upright by the file's orientation mark.")
+    turned.info.setdefault("icc_profile", image.info.get("icc_profile"))
     return turned
 
 

@@ -38,7 +38,7 @@ __all__ = [
     "save_uploads",
 ]
 
-CHUNK = 200  # rows a transaction: somebody who labels meanwhile waits a few milliseconds
+CHUNK = 100  # rows a transaction: somebody who labels meanwhile waits a few milliseconds
 SAMPLE = 32  # files whose values decide a project's window
 LARGE = 20_000_000  # bytes from which files are decoded one at a time, to keep memory flat
 
@@ -386,7 +386,8 @@ class _Import:
         ranges = []
         for file in {c.path: c for c in (candidate, *spread)}.values():
             try:
-                found = read_sample_range(file.path, self.limits)
+                with self._one_large:
+                    found = read_sample_range(file.path, self.limits)
             except UnreadableImageError:
                 continue  # it will be skipped with its reason when its turn comes
             if found is not None and found.kind == kind:
