@@ -95,7 +95,7 @@ def compute(
     todo = _missing(kept, {feature_key(s.sha256, rule): s for s in sources})
     failures = Failures()
     reading = _read(todo, extractor.preprocessing.size, rule, limits_of(app), failures)
-    began, done = time.monotonic(), 0
+    began, done, had = time.monotonic(), 0, len(sources) - len(todo)
     for keys, pictures in prefetch(reading, ahead=2):
         job.check_cancelled()
         if pause is not None:
@@ -104,8 +104,8 @@ def compute(
             if keys:
                 kept.put(keys, view, extractor.extract(pictures, view, keys))
         done = min(done + CHUNK, len(todo))
-        fraction = span[0] + (span[1] - span[0]) * done / len(todo)
-        job.progress(fraction, _message(done, len(todo), time.monotonic() - began))
+        fraction = span[0] + (span[1] - span[0]) * (had + done) / len(sources)
+        job.progress(fraction, _message(had, done, len(sources), time.monotonic() - began))
     return len(todo) - len(failures.files), failures
 
 
@@ -164,12 +164,10 @@ def time_left(done: int, total: int, seconds: float) -> str:
     return f"{left:.0f} s left" if left < 90 else f"{left / 60:.0f} min left"
 
 
-def _message(done: int, total: int, seconds: float) -> str:
+def _message(had: int, done: int, total: int, seconds: float) -> str:
     rate = done / max(seconds, 1e-6)
-    return (
-        f"Features of {done:,} of {total:,} images, {rate:.0f} a second, "
-        f"{time_left(done, total, seconds)}"
-    )
+    left = time_left(done, total - had, seconds)
+    return f"Features of {had + done:,} of {total:,} images, {rate:.0f} a second, {left}"
 
 
 def _project_of(job: JobContext) -> int:
