@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,6 +39,7 @@ __all__ = [
 
 CHUNK = 100  # rows a transaction: somebody who labels meanwhile waits a few milliseconds
 SAMPLE = 32  # files whose values decide a project's window
+AHEAD = 12  # files read before their turn
 LARGE = 20_000_000  # bytes from which files are decoded one at a time, to keep memory flat
 
 Progress = Callable[[int, int, str], None]
@@ -205,18 +205,19 @@ class _Import:
         self.batch: list[Arrival] = []
         self.label_of_bytes: dict[str, str] = {}
         self.n_groups = 0
-        self._one_large = threading.Lock()
+        # large files take turns in one thread: each thread keeps the memory it once needed
+        self._small = ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1), "import")
+        self._large = ThreadPoolExecutor(1, "import-large")
 
     def run(self, progress: Progress, check_cancelled: Callable[[], None]) -> None:
         total, done = len(self.source.candidates), 0
-        n_threads = min(4, (os.cpu_count() or 1) + 1)
         waiting: deque[tuple[Candidate, Future[Arrival | Skipped]]] = deque()
-        with ThreadPoolExecutor(n_threads, "import") as pool:
+        with self._small, self._large:
             try:
                 for candidate in self.source.candidates:
                     check_cancelled()
-                    waiting.append((candidate, pool.submit(self._read, candidate)))
-                    if len(waiting) >= 4 * n_threads:
+                    waiting.append((candidate, self._submit(candidate)))
+                    if len(waiting) >= AHEAD:
                         done += self._take(waiting, progress, done, total)
                 while waiting:
                     check_cancelled()
@@ -225,6 +226,13 @@ class _Import:
             except BaseException as error:
                 self._wind_up(waiting, keep=isinstance(error, Cancelled))
                 raise
+
+    def _submit(self, candidate: Candidate) -> Future[Arrival | Skipped]:
+        try:
+            large = candidate.path.stat().st_size >= LARGE
+        except OSError:
+            large = False  # reading it will say why
+        return (self._large if large else self._small).submit(self._read, candidate)
 
     def _take(
         self,
@@ -238,7 +246,7 @@ class _Import:
             outcome = future.result()
         except WindowMissingError as missing:
             self._fix_window(missing.kind, candidate)
-            outcome = self._read(candidate)
+            outcome = self._submit(candidate).result()
         if isinstance(outcome, Skipped):
             self.report.skipped.append(outcome)
         else:
@@ -268,11 +276,7 @@ class _Import:
     def _read(self, candidate: Candidate) -> Arrival | Skipped:
         try:
             kind = sniff(candidate.path)
-            n_bytes = candidate.path.stat().st_size
-            self.limits.check_bytes(n_bytes)
-            if n_bytes >= LARGE:
-                with self._one_large:
-                    return self._bring_in(candidate, kind)
+            self.limits.check_bytes(candidate.path.stat().st_size)
             return self._bring_in(candidate, kind)
         except WindowMissingError:
             raise
@@ -386,8 +390,7 @@ class _Import:
         ranges = []
         for file in {c.path: c for c in (candidate, *spread)}.values():
             try:
-                with self._one_large:
-                    found = read_sample_range(file.path, self.limits)
+                found = self._large.submit(read_sample_range, file.path, self.limits).result()
             except UnreadableImageError:
                 continue  # it will be skipped with its reason when its turn comes
             if found is not None and found.kind == kind:
