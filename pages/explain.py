@@ -294,7 +294,7 @@ def note_of(state: MapState) -> str:
     if state.facts is None:
         return "being made…"
     chance = state.facts.get("probability")
-    return f"{words.percent(float(chance), 1)} by the model" if chance is not None else ""
+    return f"{words.percent(float(chance), 1)} by the final model" if chance is not None else ""
 
 
 main()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from cnsapp.bootstrap import App
@@ -58,6 +59,18 @@ class Screen:
     def primary(self) -> list[str]:
         """The labels of the primary buttons: one a screen."""
         return [b.label for b in self.test.button if b.proto.type == "primary"]
+
+
+@pytest.fixture(autouse=True)
+def run_app_py_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the test runner go through app.py for every page, as the server does (see `start`)."""
+    original = PagesManager.__init__
+
+    def framed(self: PagesManager, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        PagesManager.uses_pages_directory = False
+
+    monkeypatch.setattr(PagesManager, "__init__", framed)
 
 
 @pytest.fixture
