@@ -337,6 +337,29 @@ def test_a_label_the_database_refuses_is_taken_back_on_screen(world: World) -> N
     assert world.events() == []
 
 
+def test_a_picture_that_did_not_arrive_gets_no_class_but_can_be_skipped(world: World) -> None:
+    world.page.route("**/img/view/**", lambda route: route.abort())
+    query = f"project={world.project_id}&who=maria&view=One+by+one"
+    world.page.goto(f"{world.live.url}/label?{query}")
+    world.page.locator(".one .frame.broken", has_text="cannot be shown").wait_for()
+    world.page.keyboard.press("1")
+    world.page.locator(".status", has_text="gets no class").wait_for()
+    world.page.keyboard.press("s")
+    (event,) = world.wait_for_events(1)
+    assert event.kind == "skip"
+
+
+def test_a_class_name_that_is_markup_is_shown_letter_by_letter(world: World) -> None:
+    name = "<img src=x onerror=document.title='owned'>"
+    projects.add_class(world.store, project_id=world.project_id, name=name)
+    world.open()
+    world.page.locator(".choice .name", has_text=name).wait_for()
+    world.cell(0).click()
+    world.page.locator(".choice", has_text=name).click()
+    world.cell(0).locator(".word", has_text=name).wait_for()
+    assert world.page.title() != "owned"
+
+
 def test_keys_typed_into_a_field_label_nothing(world: World) -> None:
     world.open()
     field = world.page.get_by_placeholder("File name")

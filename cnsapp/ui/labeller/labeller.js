@@ -104,6 +104,7 @@ function outer(node, testId) {
 function labelTargets(s, kind, classId) {
   const ids = isSingle(s) ? s.images.slice(s.pos, s.pos + 1).map((row) => row.id) : targets(s);
   if (!ids.length) return s.say("Select an image first.");
+  if (unseen(s) && kind === "label") return s.say("This picture cannot be shown, so it gets no class. Skip it with S, or wait.");
   if (!act(s, ids, kind, classId)) return;
   if (isSingle(s)) {
     s.pos += 1;
@@ -120,6 +121,9 @@ function labelTargets(s, kind, classId) {
   const word = kind === "clear" ? "no label" : labelWord(s, stateOf(kind, classId));
   s.say(ids.length === 1 ? `${baseName(nameFor(s, ids[0]))}: ${word}` : `${images(ids.length)}: ${word}`);
 }
+
+// Nobody can say what a picture is that did not arrive.
+const unseen = (s) => isSingle(s) && s.ui.frame.classList.contains("broken");
 
 const nameFor = (s, id) => (s.at.has(id) ? s.images[s.at.get(id)].name : s.known.get(id)?.name || "image");
 
@@ -153,6 +157,7 @@ function onAnswer(s, answer) {
     if (isSingle(s) && !s.at.has(s.returning)) bringBack(s, s.returning);
     s.returning = null;
   }
+  if (answer && unseen(s)) s.ui.frame.dataset.id = ""; // the server is back: ask for the picture again
   if (answer) s.paint(ids);
   paintSaved(s);
 }

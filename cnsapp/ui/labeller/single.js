@@ -80,6 +80,7 @@ function paintEnd(s) {
   const { frame, name, now, place } = s.ui;
   frame.dataset.id = "";
   const waiting = s.data.more && s.images.length;
+  frame.classList.remove("broken", "loading");
   const text = waiting ? "Fetching more images…" : s.images.length ? "That was the last image of this list." : s.data.empty || "No image matches.";
   frame.replaceChildren(el("p", "empty", { text }));
   frame.setAttribute("aria-label", text);
@@ -105,7 +106,7 @@ function showBroken(frame, row) {
   frame.classList.remove("loading");
   frame.classList.add("broken");
   frame.style.backgroundImage = "";
-  frame.replaceChildren(el("p", "empty", { text: `${row.name} cannot be shown. You can skip it (S).` }));
+  frame.replaceChildren(el("p", "empty", { text: `${row.name} cannot be shown now. Skip it with S, or wait.` }));
 }
 
 // Pictures are fetched once and decoded before they are shown, so that a key shows the next at once.
