@@ -53,7 +53,7 @@ class LiveApp:
             **os.environ,
             "CNS_HOME": str(self.home),
             "CNS_START_WORKER": "true" if self.start_worker else "false",
-            "CNS_IMPORT_ROOTS": f'["{self.home.parent.as_posix()}", "{ROOT.parent.as_posix()}"]',
+            "CNS_IMPORT_ROOTS": f'["{self.home.parents[1].as_posix()}", "{ROOT.parent.as_posix()}"]',
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "streamlit", "run", "app.py"]
@@ -123,12 +123,28 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Let fixtures know that their test failed."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+FAILED = pytest.StashKey[bool]()
+
+
 @pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """Return a fresh page at 1440 x 900."""
+def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Return a fresh page at 1440 x 900; what it showed when its test failed is kept."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     context.set_default_timeout(20_000)
-    yield context.new_page()
+    shown = context.new_page()
+    yield shown
+    if request.node.stash.get(FAILED, False):
+        place = ROOT / "test-results" / "failed"
+        place.mkdir(parents=True, exist_ok=True)
+        shown.screenshot(path=place / f"{request.node.name}.png")
     context.close()
 
 

@@ -1,0 +1,263 @@
+"""The main job in a real browser: Images, Label, Train, Review, Explain, Predict, and round again."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from tests.browser.conftest import ROOT, LiveApp
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PICTURES = ROOT / "test-results" / "pictures"
+CLASSES = ("AC", "H", "S", "T", "V")
+LABELLED, TO_LABEL, NEW = 24, 4, 3  # images a class
+
+
+@pytest.fixture(scope="module")
+def tissue(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
+    """Copy a part of the real colorectal tiles: some with labels, some without, some new."""
+    folder = tmp_path_factory.mktemp("tissue")
+    for name in CLASSES:
+        files = sorted((real_data / "crc5-he" / name).iterdir())
+        for at, file in enumerate(files[: LABELLED + TO_LABEL + NEW]):
+            if at < LABELLED:
+                target = folder / "labelled" / name / file.name
+            elif at < LABELLED + TO_LABEL:
+                target = folder / "unlabelled" / f"{name}_{file.name}"
+            else:
+                target = folder / "new" / f"{name}_{file.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    return folder
+
+
+class Visitor:
+    """Somebody at the screen: goes to pages, presses keys, looks at what is there."""
+
+    def __init__(self, live: LiveApp, page: Any) -> None:
+        self.live, self.page = live, page
+        self.elsewhere: list[str] = []
+        page.on("request", self._note)
+
+    def _note(self, request: Any) -> None:
+        if not request.url.startswith((self.live.url, "data:", "blob:", "ws://127.0.0.1")):
+            self.elsewhere.append(request.url)
+
+    def go(self, name: str) -> None:
+        """Follow a link of the sidebar."""
+        self.page.get_by_role("link", name=name, exact=True).first.click()
+        self.page.get_by_role("heading", name=name, exact=True).first.wait_for()
+
+    def widget(self, key: str) -> Any:
+        """Return the widget with this key."""
+        return self.page.locator(f".st-key-{key}")
+
+    def type_into(self, key: str, words: str) -> None:
+        """Type into a text field and leave it."""
+        field = self.widget(key).locator("input, textarea").first
+        field.fill(words)
+        field.press("Tab")
+
+    def press_button(self, key: str) -> None:
+        """Press a button as soon as it can be pressed."""
+        self.page.locator(f".st-key-{key} button:not([disabled])").first.click()
+
+    def choose(self, key: str, option: str) -> None:
+        """Choose a radio or segment by its words."""
+        self.widget(key).get_by_text(option, exact=True).first.click()
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the screen, once it has come to rest."""
+        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_timeout(500)
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=PICTURES / f"{name}.png")
+
+    def count(self, query: str) -> int:
+        """Ask the database."""
+        with self.live.store.reading() as session:
+            return int(session.execute(text(query)).scalar() or 0)
+
+    def no_traceback(self) -> None:
+        """Nothing on the screen may look like a program's error."""
+        shown = self.page.locator("body").inner_text()
+        assert not re.search(r"Traceback|Error:|Exception", shown), shown[-800:]
+
+
+def wait_for(true: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
+        time.sleep(0.2)
+
+
+def test_a_biologist_goes_round_the_whole_loop(
+    live_app_with_worker: LiveApp, page: Any, tissue: Path, tmp_path: Path
+) -> None:
+    visitor = Visitor(live_app_with_worker, page)
+    page.goto(live_app_with_worker.url)
+    page.get_by_text("Try the demo").first.wait_for()
+    visitor.picture("home-empty")
+    make_project(visitor)
+    import_labelled(visitor, tissue)
+    import_unlabelled(visitor, tissue)
+    label_by_keys(visitor)
+    train(visitor)
+    review_and_relabel(visitor)
+    explain(visitor)
+    predict(visitor, tissue, tmp_path)
+    page.get_by_role("link", name="Home", exact=True).first.click()
+    visitor.widget("next_step").wait_for()
+    visitor.picture("home")
+    assert visitor.elsewhere == []  # nothing was asked of any other machine
+
+
+def make_project(visitor: Visitor) -> None:
+    visitor.type_into("new_name", "Colon biopsies")
+    visitor.choose("new_kind", "My own")
+    visitor.type_into("new_classes", "\n".join(CLASSES))
+    visitor.press_button("new_create")
+    wait_for(lambda: visitor.count("SELECT count(*) FROM label_class") == 5, 20, "five classes")
+
+
+def import_labelled(visitor: Visitor, tissue: Path) -> None:
+    visitor.go("Images")
+    visitor.type_into("import_path", str(tissue / "labelled"))
+    visitor.choose("import_labels", "Folder names")
+    visitor.press_button("import_start")
+    total = LABELLED * len(CLASSES)
+    wait_for(lambda: visitor.count("SELECT count(*) FROM current_label") == total, 60, "labels")
+    visitor.page.get_by_text(f"{total} images imported").first.wait_for(timeout=30_000)
+    visitor.no_traceback()
+
+
+def import_unlabelled(visitor: Visitor, tissue: Path) -> None:
+    broken = tissue / "unlabelled" / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 this is no picture")
+    visitor.choose("images_tab", "Import")
+    visitor.type_into("import_path", str(tissue / "unlabelled"))
+    visitor.choose("import_labels", "None")
+    visitor.press_button("import_start")
+    total = (LABELLED + TO_LABEL) * len(CLASSES)
+    wait_for(lambda: visitor.count("SELECT count(*) FROM image") == total, 60, "images")
+    visitor.choose("images_tab", "Import")
+    visitor.page.get_by_text("broken.jpg").first.wait_for(state="attached", timeout=30_000)
+    visitor.picture("images-import")
+    visitor.choose("images_tab", "Browse")
+    visitor.page.locator("img").nth(20).wait_for()
+    visitor.picture("images")
+    visitor.no_traceback()
+
+
+def label_by_keys(visitor: Visitor) -> None:
+    """One by one with a reload in the middle: nothing is lost, nothing comes twice."""
+    page, n = visitor.page, TO_LABEL * len(CLASSES)
+    visitor.page.goto(f"{visitor.live.url}/label?who=Ada&view=One by one")
+    page.locator(".one .frame img").wait_for()
+    for at in range(n // 2):
+        page.keyboard.press(str(1 + at % 5))
+        page.wait_for_timeout(120)
+    visitor.picture("label-single")
+    page.reload()
+    page.locator(".one .frame img").wait_for()
+    page.wait_for_load_state("networkidle")
+    for at in range(n // 2, n):
+        page.keyboard.press(str(1 + at % 5))
+        page.wait_for_timeout(120)
+    mine = "SELECT count(DISTINCT image_id) FROM label_event WHERE annotator = 'Ada'"
+    wait_for(lambda: visitor.count(mine) == n, 20, f"{n} images labelled once each")
+    assert visitor.count("SELECT count(*) FROM label_event WHERE annotator = 'Ada'") == n
+    page.goto(f"{visitor.live.url}/label?who=Ada")
+    page.locator(".cell img").nth(30).wait_for()
+    page.locator(".cell").nth(3).click()
+    page.locator(".cell").nth(9).click(modifiers=["Shift"])
+    visitor.picture("label-grid")
+    page.keyboard.press("Escape")
+
+
+def train(visitor: Visitor) -> None:
+    visitor.go("Train")
+    visitor.press_button("train_start")
+    visitor.page.locator(".st-key-train_running").wait_for(timeout=20_000)
+    visitor.picture("train-running")
+    wait_for(lambda: visitor.count("SELECT count(*) FROM model") == 1, 240, "a model")
+    visitor.page.locator(".st-key-train_result").wait_for(timeout=30_000)
+    visitor.picture("train")
+    visitor.no_traceback()
+    n = (LABELLED + TO_LABEL) * len(CLASSES)
+    assert visitor.count("SELECT count(*) FROM prediction WHERE fold IS NOT NULL") == n
+
+
+def review_and_relabel(visitor: Visitor) -> None:
+    """A click on the matrix opens its images; a key corrects one; the model is said to be old."""
+    page = visitor.page
+    visitor.press_button("train_review")
+    cells = page.locator(".matrix td button")
+    cells.first.wait_for(timeout=20_000)
+    visitor.picture("review")
+    wrong = page.locator(".matrix td button.wrong:not(.zero)")
+    (wrong if wrong.count() else cells).first.click()
+    page.get_by_text(re.compile("Labelled .*, predicted as")).first.wait_for()
+    first = page.locator(".st-key-review_gallery .cell").first
+    first.wait_for()
+    first.click()
+    before = visitor.count("SELECT count(*) FROM label_event WHERE source = 'review'")
+    page.keyboard.press("2")
+    page.keyboard.press("3")
+    wait_for(
+        lambda: visitor.count("SELECT count(*) FROM label_event WHERE source = 'review'") > before,
+        20,
+        "the correction is stored",
+    )
+    visitor.picture("review-cell")
+    page.reload()
+    page.get_by_text("Labels changed since this model").first.wait_for(timeout=20_000)
+    visitor.no_traceback()
+
+
+def explain(visitor: Visitor) -> None:
+    """From the review to the map, made by the worker, over the original pixels."""
+    page = visitor.page
+    first = page.locator(".st-key-review_gallery .cell").first
+    first.wait_for()
+    first.click()
+    page.get_by_role("button", name="Explain").first.click()
+    page.locator("img.map").first.wait_for(timeout=90_000)
+    ready = "() => [...document.querySelectorAll('*')].some(e => e.shadowRoot && "
+    ready += "[...e.shadowRoot.querySelectorAll('img.map')].some(i => i.complete && i.naturalWidth))"
+    page.wait_for_function(ready, timeout=30_000)
+    visitor.picture("explain")
+    visitor.no_traceback()
+
+
+def predict(visitor: Visitor, tissue: Path, tmp_path: Path) -> None:
+    page = visitor.page
+    visitor.go("Predict")
+    visitor.choose("predict_from", "Folder on this computer")
+    visitor.type_into("predict_path", str(tissue / "new"))
+    visitor.press_button("predict_start")
+    page.locator(".st-key-predict_csv button").wait_for(timeout=120_000)
+    page.locator(".st-key-predict_gallery img").first.wait_for()
+    visitor.picture("predict")
+    with page.expect_download() as waiting:
+        visitor.press_button("predict_csv")
+    target = tmp_path / "predictions.csv"
+    waiting.value.save_as(target)
+    with target.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == NEW * len(CLASSES)
+    assert {"file", "sha256", "predicted", "confidence", "decision", "model_id"} <= set(rows[0])
+    for row in rows:
+        assert abs(sum(float(row[f"p_{name}"]) for name in CLASSES) - 1) < 1e-3
+        assert row["predicted"] in CLASSES
+    visitor.no_traceback()
