@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py [DATA_DIR] [--json FILE]
 
-`DATA_DIR` (or CNS_TEST_DATA) holds folders with `labels.csv` (columns file, label, group) beside the
+`DATA_DIR` (or CNS_TEST_DATA) holds folders with `labels.csv` (file, label, group) beside the
 images. Features are kept under the system's temporary folder, so that a second run takes seconds.
 """
 

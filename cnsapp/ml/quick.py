@@ -36,6 +36,8 @@ class QuickOptions:
         Backbone stages that the head reads; None takes the backbone's own choice from the caller.
     strengths
         Inverse penalties C to choose among, rising.
+    extra_view_share
+        Share of an image's weight in training that its jittered views carry together, 0 to 1.
     n_folds, n_inner_folds
         Outer folds for the score, inner folds for the choice.
     scheme
@@ -49,7 +51,8 @@ class QuickOptions:
     """
 
     stages: tuple[str, ...] | None = None
-    strengths: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
+    strengths: tuple[float, ...] = (0.003, 0.01, 0.03)
+    extra_view_share: float = 0.15
     n_folds: int = 5
     n_inner_folds: int = 3
     scheme: str | None = None
@@ -207,7 +210,8 @@ def train_quick(
             message = f"Fold {fold + 1} of {plan.n_folds}"
             progress(QuickProgress(fold + 1, total, message, run.score_so_far()))
     strength = run.final_strength()
-    weight = np.repeat(class_weights(labels, len(ids)) / x.shape[1], x.shape[1])
+    shares = view_shares(x.shape[1], options.extra_view_share)
+    weight = (class_weights(labels, len(ids))[:, None] * shares).ravel()
     head = fit_head(
         x.reshape(-1, x.shape[2]), np.repeat(labels, x.shape[1]), weight, strength, len(ids)
     )
@@ -220,6 +224,13 @@ def train_quick(
     if progress is not None:
         progress(QuickProgress(total, total, "Done", result.evaluation.balanced_accuracy))
     return result
+
+
+def view_shares(n_views: int, extra: float) -> Floats:
+    """Return (V,) weights that sum to 1: the clean view first, the others share `extra`."""
+    if n_views == 1:
+        return np.ones(1, np.float32)
+    return np.array([1 - extra] + [extra / (n_views - 1)] * (n_views - 1), np.float32)
 
 
 def _present_classes(y: Ints, names: Sequence[str]) -> Ints:
@@ -292,7 +303,7 @@ class _Run:
     def _weights(self, y: Ints, mask: NDArray[np.bool_], n_views: int) -> Floats:
         weight = np.zeros(len(y), np.float32)
         weight[mask] = class_weights(y[mask], self.n_classes)
-        return np.repeat(weight / n_views, n_views)
+        return (weight[:, None] * view_shares(n_views, self.options.extra_view_share)).ravel()
 
     def _mask_absent(self, logits: Floats, y_out: Ints, y_train: Ints) -> NDArray[np.float64]:
         """Rule out classes that training did not see; an image of such a class is not scored."""
