@@ -40,7 +40,7 @@ def fill(app: App) -> tuple[int, list[int]]:
             for i in range(start, start + 50_000)
         ]
         with app.store.writing() as session:
-            insert_new(session, Image, rows, ["project_id", "sha256"])
+            insert_new(session, Image, rows, ["project_id", "sha256", "file_name"])
     counts = {"images": N_IMAGES, "state:label": N_IMAGES // 4}
     counts |= {f"class:{c}": N_IMAGES // 16 for c in classes}
     with app.store.writing() as session:

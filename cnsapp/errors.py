@@ -30,7 +30,7 @@ class InvalidInputError(CnsError):
 
 
 class UnreadableImageError(CnsError):
-    """A file that is not an image we can show rightly; `what` is the reason shown beside its name."""
+    """A file that cannot be shown rightly; `what` is the reason that stands beside its name."""
 
 
 class StoreError(CnsError):

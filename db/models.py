@@ -61,13 +61,16 @@ class LabelClass(Base):
 class Image(Base):
     """An image of a project: its bytes' SHA-256, where they lie, and what they are called now.
 
+    The same bytes may stand under several names of one import; they are stored, thumbnailed and
+    learnt from once (ADR 3).
+
     `current_*` are derived from the label events by `db.labels.refresh_current` in the transaction
     that appends the events; they exist so that a grid of a million images filters in milliseconds.
     """
 
     __tablename__ = "image"
     __table_args__ = (
-        UniqueConstraint("project_id", "sha256"),
+        UniqueConstraint("project_id", "sha256", "file_name"),
         Index("ix_image_browse", "project_id", "status", "current_state", "current_class_id", "id"),
         # these two carry the name, so that searching it in the order of ids never touches the rows
         Index("ix_image_state", "project_id", "status", "current_state", "id", "file_name"),

@@ -203,6 +203,7 @@ class _Import:
         self.report = ImportReport(skipped=[Skipped(*pair) for pair in source.refused])
         self.report.found = len(source.candidates) + len(source.refused)
         self.batch: list[Arrival] = []
+        self.names = frozenset(candidate.name for candidate in source.candidates)
         self.label_of_bytes: dict[str, str] = {}
         self.n_groups = 0
         # large files take turns in one thread: each thread keeps the memory it once needed
@@ -339,7 +340,7 @@ class _Import:
         if not batch:
             return
         self._note_conflicts(batch)
-        stored = store_arrivals(self.app.store, self.folder, self.project_id, batch)
+        stored = store_arrivals(self.app.store, self.folder, self.project_id, batch, self.names)
         self.report.imported += stored.n_new
         self.report.duplicates += len(batch) - stored.n_new
         self.report.new_classes += stored.new_classes
@@ -354,17 +355,17 @@ class _Import:
             )
 
     def _note_conflicts(self, batch: Sequence[Arrival]) -> None:
-        """The same bytes under two labels: the first one counts, and the report says so."""
+        """The same bytes under two labels: both are kept, and the report says so."""
         for arrival in batch:
             if arrival.label is None:
                 continue
             first = self.label_of_bytes.setdefault(arrival.sha256, arrival.label)
             if first != arrival.label:
                 self.report.notes.append(
-                    f"{arrival.name} is the same picture as an earlier one labelled “{first}”; "
-                    f"its label “{arrival.label}” was not used."
+                    f"{arrival.name} is labelled “{arrival.label}”, but the same picture stands "
+                    f"in this import as “{first}” too. Training leaves such pictures out until "
+                    "their labels agree."
                 )
-                arrival.label = None
 
     def _fix_window(self, kind: str, candidate: Candidate) -> None:
         """Fix the project's window for a kind of samples from a spread of this import's files."""

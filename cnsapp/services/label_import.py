@@ -108,7 +108,7 @@ def label_from_csv(store: Store, *, project_id: int, csv: Path, annotator: str) 
             unknown[name] = None
         elif label:
             class_id = classes[name_key(label)]
-            if wanted.setdefault(found[name], class_id) != class_id:
+            if any(wanted.setdefault(image_id, class_id) != class_id for image_id in found[name]):
                 raise InvalidInputError(
                     f"“{name}” has two different labels in {csv.name}.",
                     "One of them must be wrong.",
@@ -214,8 +214,8 @@ def _class_ids(session: Session, project_id: int, labels: Iterable[str]) -> dict
 
 def _find_images(
     session: Session, project_id: int, column: str, names: Sequence[str]
-) -> dict[str, int]:
-    """Return the image id of each name that means exactly one image."""
+) -> dict[str, list[int]]:
+    """Return the images of each name: all with these bytes, or the one file that has the name."""
     field = Image.sha256 if column == "sha256" else Image.file_name
     stored_as = {name: _as_stored(name, column) for name in names}
     ids: dict[str, set[int]] = {}
@@ -232,9 +232,9 @@ def _find_images(
             if (base := PurePosixPath(file_name).name) in missing:
                 ids.setdefault(base, set()).add(image_id)
     return {
-        name: next(iter(ids[stored]))
+        name: sorted(ids[stored])
         for name, stored in stored_as.items()
-        if len(ids.get(stored, ())) == 1
+        if stored in ids and (column == "sha256" or len(ids[stored]) == 1)
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The labels that a run learns from; later ones do not change it."""
+    """The labels that a run learns from, every picture once; later ones do not change it."""
 
     images: list[Labelled]
     classes: list[ClassView]  # those that are learnt, in the order of the project
@@ -65,7 +65,7 @@ class Snapshot:
                 f"{len(failures.files)} labelled images could not be read and were left out, for "
                 f"example {first['file']}: {first['reason']}"
             )
-        return Snapshot(images, self.classes, warnings, self.last_event_id)
+        return replace(self, images=images, warnings=warnings)
 
     def fingerprint(self) -> str:
         """Return a hash of which image bytes were labelled as which class."""
@@ -131,7 +131,36 @@ def take_snapshot(app: App, project_id: int) -> Snapshot:
         Labelled(Source(i, sha, app.store.path(path), name), int(c or 0), int(event or 0), group)
         for i, sha, path, name, c, event, group in rows
     ]
-    return _checked(images, classes, last_event_id)
+    unique, warnings = one_of_each(images)
+    snapshot = _checked(unique, classes, last_event_id)
+    return replace(snapshot, warnings=[*snapshot.warnings, *warnings])
+
+
+def one_of_each(images: list[Labelled]) -> tuple[list[Labelled], list[str]]:
+    """Return one image for each bytes, and what to say about the others.
+
+    Copies would be learnt from and scored on at once. A picture whose copies are labelled
+    differently is left out whole: one of the labels is wrong.
+    """
+    of_bytes: dict[str, list[Labelled]] = {}
+    for image in images:
+        of_bytes.setdefault(image.source.sha256, []).append(image)
+    agreed = {sha: same for sha, same in of_bytes.items() if len({i.class_id for i in same}) == 1}
+    n_copies = sum(len(same) - 1 for same in agreed.values())
+    n_torn = len(of_bytes) - len(agreed)
+    warnings = []
+    if n_copies:
+        warnings.append(
+            f"Images whose bytes are the same count once: {n_copies} copies were left out of "
+            "training and score."
+        )
+    if n_torn:
+        torn = next(same for sha, same in of_bytes.items() if sha not in agreed)
+        warnings.append(
+            f"Same picture, different labels: {n_torn} left out, for example "
+            f"{torn[0].source.name} and {torn[1].source.name}. Make their labels agree."
+        )
+    return [same[0] for same in agreed.values()], warnings
 
 
 def _checked(images: list[Labelled], classes: list[ClassView], last_event_id: int) -> Snapshot:

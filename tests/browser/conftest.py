@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -49,11 +50,12 @@ class LiveApp:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
+        roots = [str(self.home.parents[1]), str(ROOT.parent)]
         environment = {
             **os.environ,
             "CNS_HOME": str(self.home),
             "CNS_START_WORKER": "true" if self.start_worker else "false",
-            "CNS_IMPORT_ROOTS": f'["{self.home.parents[1].as_posix()}", "{ROOT.parent.as_posix()}"]',
+            "CNS_IMPORT_ROOTS": json.dumps(roots),
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "streamlit", "run", "app.py"]

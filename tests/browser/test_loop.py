@@ -1,4 +1,4 @@
-"""The main job in a real browser: Images, Label, Train, Review, Explain, Predict, and round again."""
+"""The main job in a real browser: Images, Label, Train, Review, Explain, Predict."""
 
 from __future__ import annotations
 
@@ -233,8 +233,8 @@ def explain(visitor: Visitor) -> None:
     first.click()
     page.get_by_role("button", name="Explain").first.click()
     page.locator("img.map").first.wait_for(timeout=90_000)
-    ready = "() => [...document.querySelectorAll('*')].some(e => e.shadowRoot && "
-    ready += "[...e.shadowRoot.querySelectorAll('img.map')].some(i => i.complete && i.naturalWidth))"
+    ready = """() => [...document.querySelectorAll('*')].some((host) =>
+        [...(host.shadowRoot?.querySelectorAll('img.map') || [])].some((i) => i.naturalWidth))"""
     page.wait_for_function(ready, timeout=30_000)
     visitor.picture("explain")
     visitor.no_traceback()

@@ -102,15 +102,53 @@ def test_importing_again_does_not_undo_a_correction(app: App, project: int, fold
     assert names_and_labels(app, project)[first.name] == "spleen"
 
 
-def test_the_same_bytes_are_one_image_and_a_second_label_is_told(
+def test_files_of_the_same_bytes_are_images_of_their_own_and_torn_labels_are_told(
     app: App, project: int, folder: Path
 ) -> None:
     copy = folder / "spleen" / "copy.png"
     copy.write_bytes((folder / "liver" / "case_0_liver.png").read_bytes())
     report = import_folder(app, project_id=project, path=folder, labels="folders")
-    assert (report.imported, report.duplicates, report.found) == (6, 1, 8)
-    assert names_and_labels(app, project)["liver/case_0_liver.png"] == "liver"
+    assert (report.imported, report.duplicates, report.found) == (7, 0, 8)
+    labels_now = names_and_labels(app, project)
+    assert labels_now["liver/case_0_liver.png"] == "liver"
+    assert labels_now["spleen/copy.png"] == "spleen"
     assert any("copy.png" in note and "“liver”" in note for note in report.notes)
+    originals = [p for p in app.store.path("images").rglob("*") if p.is_file()]
+    assert len(originals) == 6  # the bytes are kept once
+    again = import_folder(app, project_id=project, path=folder, labels="folders")
+    assert (again.imported, again.duplicates, again.labelled) == (0, 7, 0)
+
+
+def test_a_file_that_came_in_by_another_way_is_a_duplicate(
+    app: App, project: int, folder: Path
+) -> None:
+    import_folder(app, project_id=project, path=folder / "liver")
+    report = import_folder(app, project_id=project, path=folder, labels="folders")
+    assert (report.imported, report.duplicates) == (3, 3)
+    assert report.labelled == 6
+
+
+def test_an_import_that_stopped_between_two_copies_ends_the_same(
+    app: App, project: int, folder: Path
+) -> None:
+    (folder / "liver" / "a.png").write_bytes((folder / "spleen" / "case_0_spleen.png").read_bytes())
+
+    def stop_after_first() -> None:
+        if seen:
+            raise Cancelled
+
+    seen: list[int] = []
+    with pytest.raises(Cancelled):
+        import_folder(
+            app,
+            project_id=project,
+            path=folder,
+            progress=lambda done, _total, _name: seen.append(done),
+            check_cancelled=stop_after_first,
+        )
+    import_folder(app, project_id=project, path=folder)
+    with app.store.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Image)) == 7
 
 
 def test_folder_names_meet_classes_that_are_there_whatever_their_case(
@@ -460,7 +498,7 @@ def test_the_odd_files_are_all_accounted_for(app: App, project: int, real_data: 
         pytest.skip("no problem-files among the real images")
     report = import_folder(app, project_id=project, path=folder)
     assert report.found == 57 == report.imported + report.duplicates + len(report.skipped)
-    assert report.duplicates == 2  # the renamed copies
+    assert report.duplicates == 0  # renamed copies are images of their own
     assert all(s.reason.endswith(".") for s in report.skipped)
     with app.store.reading() as session:
         rows = session.scalars(select(Image)).all()

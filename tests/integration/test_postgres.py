@@ -91,8 +91,9 @@ def test_labels_are_counted_once_and_derived_by_the_same_rule(lab: App) -> None:
     made = projects.create_project(lab.store, name="Organs", scheme="organ-systems")
     first, second, *_ = projects.list_classes(lab.store, project_id=made.id)
     with lab.store.writing() as session:
-        assert insert_new(session, Image, image_rows(made.id, 6), ["project_id", "sha256"]) == 6
-        assert insert_new(session, Image, image_rows(made.id, 8), ["project_id", "sha256"]) == 2
+        unique = ["project_id", "sha256", "file_name"]
+        assert insert_new(session, Image, image_rows(made.id, 6), unique) == 6
+        assert insert_new(session, Image, image_rows(made.id, 8), unique) == 2
         ids = list(session.execute(text("SELECT id FROM image ORDER BY id")).scalars())
     base = {"client": "client-one", "source": "human", "action": "client-one:1"}
     acts = [(1, ids[0], first.id), (2, ids[0], second.id), (3, ids[1], first.id)]

@@ -44,6 +44,11 @@ def test_sizes_and_spans() -> None:
 
 def test_a_name_with_markdown_in_it_is_shown_letter_by_letter() -> None:
     assert frame.plain("a*b_[c](d)$") == "a\\*b\\_\\[c\\](d)\\$"
+    assert frame.plain("one ` only_") == "one \\` only\\_"
+
+
+def test_a_command_in_a_sentence_is_shown_as_one() -> None:
+    assert frame.plain("Type `cnsapp restore_it` in_time") == "Type `cnsapp restore_it` in\\_time"
 
 
 def test_the_next_step_follows_the_loop() -> None:

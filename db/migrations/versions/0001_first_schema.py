@@ -125,7 +125,9 @@ def upgrade() -> None:
             ["project_id"], ["project.id"], name=op.f("fk_image_project_id_project")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_image")),
-        sa.UniqueConstraint("project_id", "sha256", name=op.f("uq_image_project_id_sha256")),
+        sa.UniqueConstraint(
+            "project_id", "sha256", "file_name", name=op.f("uq_image_project_id_sha256_file_name")
+        ),
     )
     with op.batch_alter_table("image", schema=None) as batch_op:
         batch_op.create_index(
