@@ -214,7 +214,7 @@ def choose_map(model: ModelView, classes: dict[int, ClassView]) -> tuple[int | N
             help=" ".join(f"{title}: {note}" for _, title, note in methods.values()),
         )
     compare = st.checkbox(
-        "Beside the map of the label, when the model disagrees with it",
+        "Also the map for its label, when they differ",
         value=True,
         key="explain_compare",
     )

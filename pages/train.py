@@ -72,7 +72,8 @@ def start(here: Here, project: ProjectView, ready: Readiness, *, first: bool) ->
             )
         elif st.button("Label images", type="primary", key="train_label"):
             frame.go_to("pages/label.py" if project.n_images else "pages/images.py")
-        st.caption(where_and_how_long(here, ready), width="content")
+        if ready.ok:
+            st.caption(where_and_how_long(here, ready), width="content")
     for warning in ready.warnings[:SHOWN_PROBLEMS]:
         st.caption(f":material/info: {frame.plain(warning)}")
     if pressed:
@@ -90,8 +91,6 @@ def where_and_how_long(here: Here, ready: Readiness) -> str:
         device = "Worker is starting…"
     else:
         device = f"{words.device(worker.device)}."
-    if not ready.ok:
-        return device
     first_time = HEAD_SECONDS + FEATURES_SECONDS * ready.n_labelled
     return (
         f"{device} About {words.duration(first_time)} the first time on two processor "

@@ -47,7 +47,7 @@ def score_curve(points: Sequence[tuple[float, float]], *, key: str, x_title: str
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         uirevision=key,
         xaxis={"title": x_title, "dtick": 1 if len(points) < 12 else None, "showgrid": False},
-        yaxis={"title": "Balanced accuracy", "range": [0, 1.02]},
+        yaxis={"title": "Balanced accuracy", "range": [0, 1.06]},
         showlegend=False,
     )
     st.plotly_chart(

@@ -131,7 +131,17 @@ def show_error(error: CnsError) -> None:
 
 
 def plain(text: str) -> str:
-    """Return text as Markdown that shows it letter by letter: file names hold stars."""
+    """Return text as Markdown that shows it letter by letter: file names hold stars.
+
+    Only what stands between two backticks stays what it is, a command to type.
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return _escaped(text)
+    return "`".join(part if k % 2 else _escaped(part) for k, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
     return "".join("\\" + ch if ch in "\\`*_{}[]<>#$~|:" else ch for ch in text)
 
 

@@ -59,14 +59,15 @@ def import_panel(here: Here, project: ProjectView) -> None:
 
 
 def _from_folder(here: Here, project: ProjectView) -> None:
-    path = st.text_input(
-        "Folder, zip or image file",
-        key="import_path",
-        placeholder=str(Path(here.app.settings.import_roots[0]) / "images"),
-        help="As the computer sees it on which this app runs. Large sets are read from there, "
-        "without a copy through the browser.",
-    )
-    _browse(here.app, path or "")
+    with st.container(horizontal=True, vertical_alignment="bottom", key="import_where"):
+        path = st.text_input(
+            "Folder, zip or image file",
+            key="import_path",
+            placeholder=str(Path(here.app.settings.import_roots[0]) / "images"),
+            help="As the computer sees it on which this app runs. Large sets are read from there, "
+            "without a copy through the browser.",
+        )
+        _browse(here.app, path or "")
     wish = _choices(uploaded=False)
     look, start = _buttons(bool(path))
     by_pattern = st.session_state.get("import_group") == FROM_NAME  # shown while it is being tuned
@@ -95,7 +96,7 @@ def _browse(app: App, path: str) -> None:
             with st.container(horizontal=True):
                 for root in roots:
                     _go(str(root), Path(root), ":material/hard_drive:")
-        with st.container(height=260, border=False):
+        with st.container(height=260, border=False, gap=None):
             for name in at.subfolders:
                 _go(name, at.path / name, ":material/folder:")
             if not at.subfolders:
@@ -321,7 +322,7 @@ def _show_skipped(skipped: Sequence[dict[str, Any]], key: str) -> None:
     import pandas as pd
 
     rows = pd.DataFrame([{"file": s.get("file"), "reason": s.get("reason")} for s in skipped])
-    st.warning(f"{words.plural(len(skipped), 'file')} skipped; everything else is not affected.")
+    st.warning(f"{words.plural(len(skipped), 'file')} skipped; the rest is not affected.")
     st.dataframe(
         rows, hide_index=True, key=f"skipped_{key}", height="content" if len(rows) < 8 else 300
     )

@@ -8,6 +8,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     s.host.className = "matrix";
     s.host.addEventListener("keydown", (e) => walk(s, e));
     parentElement.append(s.host);
+    s.watch = new ResizeObserver(() => fit(s));
+    s.watch.observe(s.host); // the parent is a shadow root
     MOUNTED.set(parentElement, s);
   }
   s.data = data;
@@ -19,6 +21,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (drawn !== s.drawn) draw(s), (s.drawn = drawn);
   paintChoice(s, data.selected);
   return () => {
+    s.watch.disconnect();
     s.host.remove();
     MOUNTED.delete(parentElement);
   };
@@ -45,6 +48,16 @@ function draw(s) {
   table.append(thead, body);
   s.host.replaceChildren(table);
   rove(s, s.at, held);
+  fit(s);
+}
+
+// Cells take what the column leaves, so that the whole matrix stays in sight.
+function fit(s) {
+  const name = s.host.querySelector("tbody th");
+  if (!name || !s.host.clientWidth) return;
+  const n = s.data.names.length;
+  const room = s.host.clientWidth - name.getBoundingClientRect().width - 52;
+  s.host.style.setProperty("--cell", `${Math.max(24, Math.min(n > 6 ? 40 : 64, room / n - 2))}px`);
 }
 
 function rowOf(s, name, counts, i) {
