@@ -48,8 +48,8 @@ def main() -> None:
         tab = choose_tab(counts)
     else:
         st.info(
-            "This project has no images yet. Choose a folder, zip or files; the same picture twice "
-            "is kept once, and a broken file never stops the rest."
+            "This project has no images yet. Choose a folder, a zip or files. A broken file never "
+            "stops the rest, and importing the same folder again changes nothing."
         )
     running = last_import(here, project)
     if running is not None and (running.is_active or tab == IMPORT or not counts.images):
