@@ -51,6 +51,7 @@ def test_the_browser_remembers_who_labels(live_app: LiveApp, page: Any) -> None:
     name.fill("Ann Lee")
     name.press("Enter")
     page.wait_for_url("**who=Ann*")
+    page.wait_for_function("localStorage.getItem('cnsapp.annotator') === 'Ann Lee'")
     page.goto(f"{live_app.url}/images")
     page.wait_for_url("**who=Ann*")
 
