@@ -1,27 +1,24 @@
 """How right the quick model is on real tissue, on the product's own code path.
 
-    python benchmarks/accuracy.py [DATA_DIR] [--json FILE]
-
-`DATA_DIR` (or CNS_TEST_DATA) holds folders with `labels.csv` (file, label, group) beside the
-images. Features are kept under the system's temporary folder, so that a second run takes seconds.
+CNS_TEST_DATA names a folder of sets with `labels.csv` (file, label, group) beside the images.
+Features are kept under the system's temporary folder, so that a second run takes seconds.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.rows import Row
 from cnsapp.ml.features import FeatureExtractor, FeatureStore
 from cnsapp.ml.preprocess import TRAIN_VIEWS
 from cnsapp.ml.quick import QuickOptions, train_quick
@@ -113,28 +110,34 @@ def measure_accuracy(data_dir: Path, cache: Path | None = None, seed: int = 0) -
     return found
 
 
-def main() -> None:
-    """Print the table, then the same as JSON."""
-    arguments = sys.argv[1:]
-    default = Path(__file__).resolve().parents[2] / "shared" / "data"
-    data_dir = Path(os.environ.get("CNS_TEST_DATA", default))
-    if arguments and not arguments[0].startswith("--"):
-        data_dir = Path(arguments[0])
-    rows = measure_accuracy(data_dir)
-    print(f"{'data':20}{'folds':22}{'n':>6}{'score':>8}{'goal':>7}{'colour':>8}{'last':>7}{'s':>7}")
-    for row in rows:
-        figures = [row.balanced_accuracy, row.goal, row.colour, row.last_layer]
-        score, goal, colour, last = (f"{x:.3f}" if x is not None else "-" for x in figures)
-        print(
-            f"{row.data:20}{row.scheme:22}{row.n:>6}{score:>8}{goal:>7}{colour:>8}{last:>7}"
-            f"{row.train_seconds:>7}"
-        )
-    text = json.dumps([asdict(row) for row in rows], indent=2)
-    if "--json" in arguments:
-        Path(arguments[arguments.index("--json") + 1]).write_text(text + "\n", encoding="utf-8")
-    else:
-        print(text)
+def real_images() -> Path | None:
+    """Return the folder of real images, or None."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CNS_TEST_DATA", beside))
+    return folder if folder.is_dir() else None
 
 
-if __name__ == "__main__":
-    main()
+def measure() -> list[Row]:
+    """Return the rows of `make bench`; none where there are no real images."""
+    folder = real_images()
+    if folder is None:
+        return []
+    return [as_row(found) for found in measure_accuracy(folder)]
+
+
+def as_row(found: AccuracyRow) -> Row:
+    """Return a figure with its controls in the note."""
+    parts = [f"n = {found.n:,}"]
+    if found.interval:
+        parts.append(f"95 % {found.interval[0]:.2f}-{found.interval[1]:.2f}")
+    for name, value in (("colour only", found.colour), ("last layer", found.last_layer)):
+        if value is not None:
+            parts.append(f"{name} {value:.2f}")
+    return Row(
+        f"balanced accuracy: {found.data}, {found.scheme}",
+        found.balanced_accuracy,
+        "",
+        found.goal or 0.0,
+        "at least",
+        ", ".join(parts),
+    )

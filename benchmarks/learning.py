@@ -1,0 +1,141 @@
+"""Features, quick model, prediction and maps on this machine, with a bare loop beside."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy import read_set, real_images
+from benchmarks.rows import Row
+from cnsapp.imaging.reader import read_image
+from cnsapp.imaging.synthetic import ORGANS, make_tissue
+from cnsapp.ml.bundle import make_bundle
+from cnsapp.ml.device import choose_device
+from cnsapp.ml.features import FeatureExtractor
+from cnsapp.ml.predict import Predictor
+from cnsapp.ml.preprocess import TRAIN_VIEWS
+from cnsapp.ml.quick import QuickResult, train_quick
+from cnsapp.ml.saliency import grad_cam, integrated_gradients
+
+N = 1000
+
+
+def thousand_images(folder: Path) -> tuple[list[Path], np.ndarray[Any, Any]]:
+    """Return 1,000 JPEGs of 224 px with their classes: real tiles, or drawn ones without them."""
+    data = real_images()
+    if data is not None:
+        files, labels, _ = read_set(data / "crc5-he")
+        _, y = np.unique(labels, return_inverse=True)
+        order = np.random.default_rng(0).permutation(len(files))[:N]
+        return [files[i] for i in order], y[order]
+    from PIL import Image
+
+    rng, files, y = np.random.default_rng(0), [], np.arange(N) % len(ORGANS)
+    for i, k in enumerate(y):
+        files.append(folder / f"tile{i:04}.jpg")
+        Image.fromarray(make_tissue(list(ORGANS)[k], rng)).save(files[-1], quality=90)
+    return files, y
+
+
+def seconds(act: Callable[[], object]) -> float:
+    """Return how long an act takes."""
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def pixels(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Read an image the product's way."""
+    return read_image(file).pixels
+
+
+def measure() -> list[Row]:
+    """Run the product's own code path once over 1,000 images."""
+    threads = torch.get_num_threads()
+    extractor = FeatureExtractor()
+    with tempfile.TemporaryDirectory(prefix="cns-bench-") as place:
+        files, y = thousand_images(Path(place))
+        extractor.extract([pixels(f) for f in files[:16]], "clean")  # warm
+        views: list[np.ndarray[Any, Any]] = []
+        keys = [f.name for f in files]
+        feature_seconds = seconds(
+            lambda: views.extend(
+                extractor.extract((pixels(f) for f in files), view, keys) for view in TRAIN_VIEWS
+            )
+        )
+        network, colour = extractor.layout.split(np.stack(views, axis=1))
+        results: list[QuickResult] = []
+        quick = [seconds(lambda: results.append(train(network, colour, y, files, extractor)))
+                 for _turn in range(3)]  # fmt: skip
+        predictor = Predictor(make_bundle(results[0], extractor))
+        folder = Path(place) / "folder"
+        folder.mkdir()
+        for i, file in enumerate(files):
+            shutil.copy(file, folder / f"{i:04}.jpg")
+        rows = [
+            Row("features of 1,000 images at 224 px, once", feature_seconds, "s", 20, "at most",
+                f"{len(TRAIN_VIEWS)} views of each; {threads} threads"),
+            Row("quick model on cached features of 1,000 images", statistics.median(quick), "s", 3,
+                "at most", "n = 3, nested folds, final fit"),
+        ]  # fmt: skip
+        return rows + prediction(predictor, folder) + maps(predictor, files)
+
+
+def train(
+    network: Any, colour: Any, y: Any, files: list[Path], extractor: FeatureExtractor
+) -> QuickResult:
+    """Train as the product does."""
+    return train_quick(
+        network, colour, y, None, [f.name for f in files], list(range(int(y.max()) + 1)),
+        seed=0, layout=extractor.layout, stages=extractor.backbone.row.head_stages,
+    )  # fmt: skip
+
+
+def prediction(predictor: Predictor, folder: Path) -> list[Row]:
+    """Compare predicting a folder with the backbone alone on tensors of the same size and batch."""
+    paths = sorted(folder.iterdir())
+    size, batch = predictor.preprocessing.size, predictor.device.batch_size
+    x = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
+    ratios = []
+    for _turn in range(3):
+
+        def bare() -> None:
+            with predictor.device.inference():
+                for _ in range(len(paths) // batch):
+                    predictor.backbone.net(x)
+
+        alone = len(paths) / seconds(bare)
+        ours = len(paths) / seconds(lambda: list(predictor.predict_files(paths, pixels)))
+        ratios.append((ours / alone, ours, alone))
+    ratio, ours, alone = sorted(ratios)[1]
+    note = f"{ours:.0f} against {alone:.0f} img/s, n = 3 x {len(paths):,}"
+    return [
+        Row("prediction from a folder, of bare forward speed", ratio, "", 0.8, "at least", note)
+    ]
+
+
+def maps(predictor: Predictor, files: list[Path]) -> list[Row]:
+    """Time the two saliency methods on one processor thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    images = [pixels(f) for f in files[:9]]
+    cam = [seconds(lambda i=i: grad_cam(predictor, i, 0)) for i in images]  # type: ignore[misc]
+    steps = [
+        seconds(lambda i=i: integrated_gradients(predictor, i, 0))  # type: ignore[misc]
+        for i in images[:4]
+    ]
+    torch.set_num_threads(before)
+    cam_s, steps_s = statistics.median(cam[1:]), statistics.median(steps)
+    note = f"{choose_device().name}, 1 thread"
+    return [
+        Row("Grad-CAM an image", cam_s, "s", 0.3, "at most", note),
+        Row("integrated gradients (20 steps) an image", steps_s, "s", 3, "at most", note),
+    ]
