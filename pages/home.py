@@ -98,8 +98,8 @@ def demo(here: Here) -> None:
 
 def demo_job(here: Here) -> int | None:
     """Return the demo that is being made, by whichever window asked for it."""
-    active = jobs.list_jobs(here.app.store, active_only=True)
-    return next((job.id for job in active if job.kind == "demo"), None)
+    active = jobs.list_jobs(here.app.store, active_only=True, kinds=["demo"], limit=1)
+    return active[0].id if active else None
 
 
 def land_in_demo(here: Here) -> None:
@@ -144,7 +144,8 @@ def project_home(here: Here, project: ProjectView) -> None:
         st.subheader("Models", anchor=False)
         recent_models(found[:5])
         st.subheader("Recent runs", anchor=False)
-        recent_runs(jobs.list_jobs(store, project_id=project.id, limit=30))
+        # maps of single images are no runs
+        recent_runs(jobs.list_jobs(store, project_id=project.id, but=["explain"], limit=6))
     with right:
         st.subheader("Labels", anchor=False)
         labels_of_classes(training.readiness(store, project_id=project.id).per_class)
@@ -187,8 +188,10 @@ def steps(
     newest = found[0].metrics if found else {}
     predicted = [
         job
-        for job in jobs.list_jobs(here.app.store, project_id=project.id, limit=100)
-        if job.kind == "predict" and job.state == "done"
+        for job in jobs.list_jobs(
+            here.app.store, project_id=project.id, kinds=["predict"], limit=1000
+        )
+        if job.state == "done"
     ]
     accuracy = words.score(newest.get("balanced_accuracy")) if newest else words.NONE
     spread = words.interval(newest.get("balanced_accuracy_interval"))
@@ -209,9 +212,8 @@ def steps(
 
 
 def recent_runs(found: list[JobView]) -> None:
-    """Draw what was done lately; maps of single images are left out."""
-    shown = [job for job in found if job.kind != "explain"][:6]
-    if not shown:
+    """Draw what was done lately."""
+    if not found:
         st.caption("Nothing has run yet.")
         return
     table(
@@ -225,7 +227,7 @@ def recent_runs(found: list[JobView]) -> None:
                 state_mark(job),
                 when(job.finished_at or job.created_at),
             ]
-            for job in shown
+            for job in found
         ],
     )
 

@@ -61,7 +61,7 @@ def main() -> None:
     if tab == IMPORT or not counts.images:
         import_panel(here, project)
     else:
-        landed(running)
+        landed(here, running)
         browse(here, project)
 
 
@@ -106,8 +106,7 @@ def choose_tab(counts: Counts) -> str:
 
 def last_import(here: Here, project: ProjectView) -> JobView | None:
     """Return the import that runs, or else the newest one."""
-    found = jobs.list_jobs(here.app.store, project_id=project.id, limit=30)
-    imports = [job for job in found if job.kind == "import"]
+    imports = jobs.list_jobs(here.app.store, project_id=project.id, kinds=["import"], limit=10)
     return next((job for job in imports if job.is_active), imports[0] if imports else None)
 
 
@@ -119,17 +118,18 @@ def show_import(job: JobView) -> None:
             show_report(seen)
 
 
-def landed(job: JobView | None) -> None:
+def landed(here: Here, job: JobView | None) -> None:
     """After an import that this window started: say in one line what came of it."""
     if job is None or job.state == "cancelled" or st.session_state.get("import_job") != job.id:
         return
     if job.state == "failed":
         show_import(job)
         return
-    skipped = len(job.result.get("skipped", []))
+    result = jobs.get_job(here.app.store, job_id=job.id).result
+    skipped = len(result.get("skipped", []))
     line = (
-        f"{words.plural(job.result.get('imported', 0), 'image')} imported, "
-        f"{words.plural(job.result.get('duplicates', 0), 'duplicate')}, {skipped:,} skipped."
+        f"{words.plural(result.get('imported', 0), 'image')} imported, "
+        f"{words.plural(result.get('duplicates', 0), 'duplicate')}, {skipped:,} skipped."
     )
     if skipped:
         st.warning(f"{line} The Import tab lists what was skipped, and why.")

@@ -60,13 +60,12 @@ def main() -> None:
         frame.job_progress(job.id)
         return
     with frame.guard():
-        show_results(here, project, predicting.read_results(here.app, job_id=job.id), job)
+        show_results(here, project, predicting.read_results(here.app, job_id=job.id))
 
 
 def predictions(here: Here, project: ProjectView) -> list[JobView]:
     """Return the predictions of a project, the newest first."""
-    found = jobs.list_jobs(here.app.store, project_id=project.id, limit=200)
-    return [job for job in found if job.kind == "predict"]
+    return jobs.list_jobs(here.app.store, project_id=project.id, kinds=["predict"], limit=200)
 
 
 def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> None:
@@ -152,7 +151,7 @@ def title_of(job: JobView) -> str:
     return f"{name or 'images'} · {words.ago(job.finished_at)}{state}"
 
 
-def show_results(here: Here, project: ProjectView, results: Results, job: JobView) -> None:
+def show_results(here: Here, project: ProjectView, results: Results) -> None:
     """Draw how many of each class, the table and the gallery, and what could not be read."""
     rows = results.rows
     colors = {c.name: c.color for c in projects.list_classes(here.app.store, project_id=project.id)}
@@ -171,7 +170,7 @@ def show_results(here: Here, project: ProjectView, results: Results, job: JobVie
         )
     with right:
         by_class(results, colors)
-    failed(results, job)
+    failed(results)
     if rows.empty:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="predict_filters"):
@@ -286,12 +285,13 @@ def draw_gallery(results: Results, rows: pd.DataFrame, colors: dict[str, str]) -
         st.caption("No image matches these filters.")
 
 
-def failed(results: Results, job: JobView) -> None:
+def failed(results: Results) -> None:
     """List the files that could not be read, with the reasons."""
     if not results.failed:
         return
-    n = int(job.result.get("n_failed", len(results.failed)))
-    st.warning(f"{words.plural(n, 'file')} could not be read; the others are not affected.")
+    st.warning(
+        f"{words.plural(results.n_failed, 'file')} could not be read; the others are not affected."
+    )
     st.dataframe(
         pd.DataFrame(results.failed, columns=["file", "reason"]),
         hide_index=True,

@@ -185,8 +185,7 @@ def run_of(here: Here, model: ModelView) -> None:
 
 def train_jobs(here: Here, project: ProjectView) -> list[JobView]:
     """Return the runs of a project, the newest first."""
-    found = jobs.list_jobs(here.app.store, project_id=project.id, limit=100)
-    return [job for job in found if job.kind == "train"]
+    return jobs.list_jobs(here.app.store, project_id=project.id, kinds=["train"], limit=20)
 
 
 def past_runs(here: Here, project: ProjectView) -> None:

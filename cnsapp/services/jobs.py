@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, NotFoundError
@@ -42,7 +42,7 @@ class JobView:
     message: str
     error: str | None
     payload: dict[str, Any]
-    result: dict[str, Any]
+    result: dict[str, Any]  # empty in lists
     cancel_requested: bool
     requested_by: str
     created_at: datetime
@@ -134,16 +134,35 @@ def get_job(store: Store, *, job_id: int) -> JobView:
 
 
 def list_jobs(
-    store: Store, *, project_id: int | None = None, active_only: bool = False, limit: int = 30
+    store: Store,
+    *,
+    project_id: int | None = None,
+    active_only: bool = False,
+    kinds: Collection[str] = (),
+    but: Collection[str] = (),
+    limit: int = 30,
 ) -> list[JobView]:
-    """Return jobs, the newest first."""
-    wanted = select(Job).order_by(Job.id.desc()).limit(limit)
+    """Return jobs, the newest first, without their results.
+
+    Lists are read at every rerun of a page, and the result of one import may name thousands of
+    skipped files: `result` is empty here, `get_job` has it.
+
+    Parameters
+    ----------
+    kinds, but
+        Only these kinds of job (empty: all), and none of those. They count before `limit`.
+    """
+    wanted = select(Job).options(defer(Job.result)).order_by(Job.id.desc()).limit(limit)
     if project_id is not None:
         wanted = wanted.where(Job.project_id == project_id)
     if active_only:
         wanted = wanted.where(Job.state.in_(ACTIVE))
+    if kinds:
+        wanted = wanted.where(Job.kind.in_(kinds))
+    if but:
+        wanted = wanted.where(Job.kind.not_in(but))
     with store.reading() as session:
-        return [_view(job) for job in session.scalars(wanted)]
+        return [_view(job, with_result=False) for job in session.scalars(wanted)]
 
 
 def cancel_job(store: Store, *, job_id: int, dead_after: float = DEAD_AFTER) -> JobView:
@@ -265,7 +284,7 @@ def _no_such_job(job_id: int) -> NotFoundError:
     )
 
 
-def _view(job: Job) -> JobView:
+def _view(job: Job, *, with_result: bool = True) -> JobView:
     return JobView(
         id=job.id,
         project_id=job.project_id,
@@ -276,7 +295,7 @@ def _view(job: Job) -> JobView:
         message=job.message,
         error=job.error,
         payload=dict(job.payload),
-        result=dict(job.result),
+        result=dict(job.result) if with_result else {},
         cancel_requested=job.cancel_requested,
         requested_by=job.requested_by,
         created_at=job.created_at,

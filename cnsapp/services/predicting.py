@@ -25,7 +25,8 @@ class Results:
     model_id: int
     rows: pd.DataFrame
     csv_path: Path
-    failed: list[tuple[str, str]]  # (file, reason)
+    failed: list[tuple[str, str]]  # (file, reason) of the first ones
+    n_failed: int
     thumbs: list[Path | None]  # one a row; None beyond the first MAX_THUMBS
 
 
@@ -95,6 +96,7 @@ def read_results(app: App, *, job_id: int) -> Results:
         rows=rows,
         csv_path=csv_path,
         failed=[(str(f["file"]), str(f["reason"])) for f in job.result.get("failed", [])],
+        n_failed=int(job.result.get("n_failed", len(job.result.get("failed", [])))),
         thumbs=_thumbs(app, job_id, len(rows)),
     )
 

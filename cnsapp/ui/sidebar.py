@@ -105,8 +105,7 @@ def show_jobs(app: App) -> None:
 
 
 def _active(app: App) -> list[JobView]:
-    running = jobs.list_jobs(app.store, active_only=True, limit=8)
-    return [job for job in running if job.kind not in HIDDEN_KINDS]
+    return jobs.list_jobs(app.store, active_only=True, but=HIDDEN_KINDS, limit=8)
 
 
 def _jobs(app: App, seen: list[int]) -> None:

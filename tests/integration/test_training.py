@@ -101,8 +101,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
+def first_run(world: World) -> jobs.JobView:
+    job_id = jobs.list_jobs(world.app.store, project_id=world.project_id)[-1].id
+    return jobs.get_job(world.app.store, job_id=job_id)
+
+
 def test_a_run_makes_a_model_with_its_figures(world: World) -> None:
-    job = jobs.list_jobs(world.app.store, project_id=world.project_id)[-1]
+    job = first_run(world)
     model = get_model(world.app.store, model_id=job.result["model_id"])
     assert (model.name, model.preset, model.job_id, model.n_images) == ("mine", "quick", job.id, 24)
     assert model.class_names == ["liver", "lung"]
@@ -133,7 +138,7 @@ def test_predictions_are_out_of_fold_and_whole_groups_are_held_out(world: World)
 
 
 def test_the_matrix_agrees_with_the_figures_of_the_training(world: World) -> None:
-    model_id = jobs.list_jobs(world.app.store, project_id=world.project_id)[-1].result["model_id"]
+    model_id = first_run(world).result["model_id"]
     found = confusion(world.app.store, model_id=model_id)
     assert found.n == 24
     recall = [found.counts[k][k] / sum(found.counts[k]) for k in range(2)]
@@ -141,7 +146,7 @@ def test_the_matrix_agrees_with_the_figures_of_the_training(world: World) -> Non
 
 
 def test_images_left_out_at_training_are_no_news_but_later_labels_are(world: World) -> None:
-    model_id = jobs.list_jobs(world.app.store, project_id=world.project_id)[-1].result["model_id"]
+    model_id = first_run(world).result["model_id"]
     assert labels_changed_since(world.app.store, model_id=model_id).total == 0
     relabel(world, world.image_ids[3][0], world.class_ids[0])
     assert labels_changed_since(world.app.store, model_id=model_id).n_new == 1
@@ -149,7 +154,7 @@ def test_images_left_out_at_training_are_no_news_but_later_labels_are(world: Wor
 
 def test_the_same_job_run_again_makes_no_second_model(world: World) -> None:
     app = world.app
-    done = jobs.list_jobs(app.store, project_id=world.project_id)[-1]
+    done = first_run(world)
     before = n_rows(app, Model), len(list(app.store.path("models").iterdir()))
     again = JobContext(app.store, job_id=done.id, project_id=world.project_id, payload=done.payload)
     assert train.run(app, again) == done.result

@@ -81,6 +81,17 @@ def test_a_job_is_queued_and_nothing_else_happens(app: App) -> None:
     assert not (app.store.root / "jobs.sqlite").exists()
 
 
+def test_lists_are_light_and_choose_kinds_before_they_count(app: App) -> None:
+    first = submitted(app, "import")
+    change(app.store, first, state="done", result={"skipped": ["x"] * 1000})
+    for _ in range(3):
+        submitted(app, "explain")
+    (found,) = list_jobs(app.store, kinds=["import"], limit=2)
+    assert (found.id, found.result) == (first, {})
+    assert len(get_job(app.store, job_id=first).result["skipped"]) == 1000
+    assert [job.id for job in list_jobs(app.store, but=["explain"], limit=2)] == [first]
+
+
 def test_an_unknown_kind_project_or_job_is_said(app: App) -> None:
     with pytest.raises(InvalidInputError, match=r"“bake”.*train"):
         submitted(app, "bake")
