@@ -47,16 +47,25 @@ class ImportPlan:
     labels: bool
 
 
-def make_plan(root: Path, labels: str | None, group_from: str | None) -> ImportPlan:
+def make_plan(
+    root: Path,
+    labels: str | None,
+    group_from: str | None,
+    may_read: Callable[[Path], bool] = lambda _: True,
+) -> ImportPlan:
     """Understand `labels` ("folders", a CSV file, None) and `group_from` (see `import_folder`).
+
+    `may_read` is asked about the resolved path of every table before it is opened.
 
     Raises
     ------
     InvalidInputError
-        The CSV cannot be used, or `group_from` is neither "folder", a column, nor a pattern with
-        one group in parentheses.
+        The CSV cannot be used or may not be read, or `group_from` is neither "folder", a column,
+        nor a pattern with one group in parentheses.
     """
-    table = None if labels in (None, FOLDERS) else read_table(_find_csv(root, str(labels)))
+    table = None
+    if labels not in (None, FOLDERS):
+        table = read_table(_allowed(_find_csv(root, str(labels)), may_read))
     if table is not None and "label" not in table.columns:
         raise InvalidInputError(
             f"{table.path.name} has no column “label”; it has {', '.join(table.columns)}.",
@@ -64,7 +73,9 @@ def make_plan(root: Path, labels: str | None, group_from: str | None) -> ImportP
             "Name the column with the labels “label”.",
         )
     return ImportPlan(
-        _label_finder(labels, table), _group_finder(root, labels, group_from, table), bool(labels)
+        _label_finder(labels, table),
+        _group_finder(root, labels, group_from, table, may_read),
+        bool(labels),
     )
 
 
@@ -82,7 +93,11 @@ def _nothing(_file: Candidate, _sha256: str) -> str | None:
 
 
 def _group_finder(
-    root: Path, labels: str | None, group_from: str | None, table: Table | None
+    root: Path,
+    labels: str | None,
+    group_from: str | None,
+    table: Table | None,
+    may_read: Callable[[Path], bool],
 ) -> Find:
     if not group_from:
         if table is not None and "group" in table.columns:
@@ -93,7 +108,7 @@ def _group_finder(
         return _folder_above_label if labels == FOLDERS else lambda file, _: file.folder or None
     column = group_from.strip().casefold()
     if table is None and (root / SIDECAR).is_file() and column.isidentifier():
-        table = read_table(root / SIDECAR)
+        table = read_table(_allowed(root / SIDECAR, may_read))
     if table is not None and column in table.columns:
         found = table
         return lambda file, sha256: found.value(file, sha256, column)
@@ -143,6 +158,16 @@ def _find_csv(root: Path, labels: str) -> Path:
     )
 
 
+def _allowed(path: Path, may_read: Callable[[Path], bool]) -> Path:
+    if not may_read(path.resolve()):
+        raise InvalidInputError(
+            f"The table {path} is outside the folders that this app may read.",
+            "The limit keeps visitors from reading other files of this computer.",
+            "Put it into the folder of the images, and give its name only.",
+        )
+    return path
+
+
 def read_table(path: Path) -> Table:
     """Read a CSV with a column `file` or `sha256`; commas, semicolons and tabs all separate.
 
@@ -151,7 +176,13 @@ def read_table(path: Path) -> Table:
     InvalidInputError
         It cannot be read, has neither column, or names a file twice with different values.
     """
-    lines = list(csv.reader(io.StringIO(_text(path), newline=""), delimiter=_delimiter(path)))
+    text = _text(path)
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)))
+    except csv.Error as error:
+        raise InvalidInputError(
+            f"{path.name} is not a proper CSV table: {error}.", "", "Save it as CSV again."
+        ) from error
     head = tuple(clean_name(cell).casefold() for cell in lines[0]) if lines else ()
     key = next((name for name in ("file", "sha256") if name in head), None)
     if key is None:
@@ -180,15 +211,15 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}.") from error
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return raw.decode("utf-16")
+        return raw.decode("utf-16", "replace")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return raw.decode("cp1252", "replace")  # what Excel writes in Western Europe
 
 
-def _delimiter(path: Path) -> str:
-    first = _text(path).split("\n", 1)[0]
+def _delimiter(text: str) -> str:
+    first = text.split("\n", 1)[0]
     return max(",;\t", key=first.count)
 
 

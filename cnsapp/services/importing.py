@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ from cnsapp.imaging.window import ReadingRule, fit_window
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_plan import FOLDER, FOLDERS, ImportPlan, make_plan
 from cnsapp.services.import_rows import Arrival, store_arrivals
-from cnsapp.services.import_source import Source, find_source, limits_of, opened_source
+from cnsapp.services.import_source import (
+    Source,
+    find_source,
+    is_allowed,
+    limits_of,
+    opened_source,
+)
 from cnsapp.services.import_uploads import save_uploads
 from cnsapp.services.labels import clean_annotator, import_labels
 from db.models import Image, Project
@@ -132,7 +139,8 @@ def import_folder(
             "Import it without linking, or unpack it first.",
         )
     with opened_source(app, real, allowed_roots) as source:
-        plan = make_plan(source.root, labels, group_from)
+        may_read = partial(is_allowed, app, allowed_roots=allowed_roots)
+        plan = make_plan(source.root, labels, group_from, may_read)
         if not source.candidates and not source.refused:
             raise InvalidInputError(
                 f"There are no images in {real}.",
@@ -161,7 +169,8 @@ def preview_folder(
     """Return what an import would find, without reading the images; errors as `import_folder`."""
     real = find_source(app, path, allowed_roots)
     with opened_source(app, real, allowed_roots) as source:
-        plan = make_plan(source.root, labels, group_from)
+        may_read = partial(is_allowed, app, allowed_roots=allowed_roots)
+        plan = make_plan(source.root, labels, group_from, may_read)
         folders = Counter(candidate.folder for candidate in source.candidates)
         groups = [(file.name, plan.group_of(file, "")) for file in source.candidates]
         step = max(1, len(groups) // n_examples)

@@ -12,7 +12,6 @@ import streamlit as st
 from cnsapp.bootstrap import App
 from cnsapp.errors import InvalidInputError
 from cnsapp.services import folders, importing, jobs
-from cnsapp.services.import_source import is_allowed
 from cnsapp.services.importing import Preview
 from cnsapp.services.jobs import JobView
 from cnsapp.services.projects import ProjectView
@@ -74,7 +73,6 @@ def _from_folder(here: Here, project: ProjectView) -> None:
     if not path or not (look or start or by_pattern):
         return
     with frame.guard():
-        _check_table(here.app, wish, Path(path))
         found = _lately(here.app, path, wish)
         if start:
             _start(here, project, Path(path), wish)
@@ -212,18 +210,6 @@ def preview(app: App, path: Path, wish: Wish) -> Preview:
 @st.cache_data(ttl=30, show_spinner="Looking at the files…")
 def _lately(_app: App, path: str, wish: Wish) -> Preview:
     return preview(_app, Path(path), wish)
-
-
-def _check_table(app: App, wish: Wish, path: Path) -> None:
-    if wish.labels in (None, "folders"):
-        return
-    given = Path(str(wish.labels)).expanduser()
-    if given.is_absolute() and not is_allowed(app, given.resolve(), app.settings.import_roots):
-        raise InvalidInputError(
-            f"The table {given} is outside the folders that this app may read.",
-            "",
-            f"Put it into {path}, and give its name only.",
-        )
 
 
 def _start(here: Here, project: ProjectView, path: Path, wish: Wish) -> None:

@@ -217,6 +217,32 @@ def test_a_table_that_cannot_be_used_is_refused(
     assert images.counts(app.store, project_id=project).images == 0
 
 
+@pytest.mark.parametrize("labels", ["../secret.csv", "inside/../../secret.csv", "linked.csv"])
+def test_a_table_outside_the_allowed_roots_is_not_opened(
+    app: App, project: int, folder: Path, labels: str
+) -> None:
+    secret = write_csv(folder.parent / "secret.csv", [["password"], ["1234"]])
+    (folder / "inside").mkdir()
+    (folder / "linked.csv").symlink_to(secret)
+    for call in (
+        lambda: preview_folder(app, path=folder, labels=labels, allowed_roots=[folder]),
+        lambda: import_folder(
+            app, project_id=project, path=folder, labels=labels, allowed_roots=[folder]
+        ),
+    ):
+        with pytest.raises(InvalidInputError, match="outside the folders") as refused:
+            call()
+        assert "password" not in str(refused.value)
+
+
+def test_a_picture_named_as_the_table_is_refused_in_words(
+    app: App, project: int, folder: Path
+) -> None:
+    (folder / "odd.csv").write_bytes(b"\xff\xfefile,label\n" + b'"' + b"x" * 300_001)
+    with pytest.raises(InvalidInputError, match=r"odd.csv"):
+        import_folder(app, project_id=project, path=folder, labels="odd.csv")
+
+
 def test_groups_come_from_a_pattern_or_the_folder(app: App, folder: Path) -> None:
     for pattern, groups in (
         (r"(case_\d)", [("case_0", 2), ("case_1", 2), ("case_2", 2)]),
