@@ -155,7 +155,8 @@ def _complete(
         changes: dict[str, object] = {}
         if row.group_key is None and arrival.group:
             changes["group_key"] = _short(arrival.group)
-        if not (folder.root / row.stored_path).is_file():
+        is_wanted_as_copy = row.linked and not arrival.linked  # imported again without linking
+        if is_wanted_as_copy or not (folder.root / row.stored_path).is_file():
             changes |= {"stored_path": arrival.stored_path, "linked": arrival.linked}
         if changes:
             session.execute(update(Image).where(Image.id == row.id).values(**changes))

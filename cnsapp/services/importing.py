@@ -335,12 +335,14 @@ class _Import:
 
     def _is_kept(self, sha256: str) -> bool:
         """Return whether the project has these bytes, and their file is where it should be."""
+        query = select(Image.stored_path).where(
+            Image.project_id == self.project_id, Image.sha256 == sha256
+        )
+        if not self.link:  # a link to an original elsewhere is no copy of it
+            query = query.where(Image.linked.is_(False))
         with self.app.store.reading() as session:
-            query = select(Image.stored_path).where(
-                Image.project_id == self.project_id, Image.sha256 == sha256
-            )
-            stored = session.scalar(query)
-        return stored is not None and (self.folder.root / stored).is_file()
+            places = set(session.scalars(query))
+        return any((self.folder.root / place).is_file() for place in places)
 
     # in this thread --------------------------------------------------------------------------
 

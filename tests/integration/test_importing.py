@@ -397,6 +397,20 @@ def test_linked_originals_stay_where_they_are_and_are_missed_when_gone(
     assert images.image_path(app.store, image_id=first.id) == folder / "moved.png"
 
 
+def test_linked_originals_imported_again_without_linking_become_copies(
+    app: App, project: int, tmp_path: Path
+) -> None:
+    source = tmp_path / "s"
+    draw(source / "a.png", 1)
+    import_folder(app, project_id=project, path=source, link=True)
+    (source / "b.png").write_bytes((source / "a.png").read_bytes())
+    report = import_folder(app, project_id=project, path=source)
+    assert (report.imported, report.duplicates) == (1, 1)
+    for item in images.list_images(app.store, project_id=project).items:
+        path = images.image_path(app.store, image_id=item.id)  # each original is there
+        assert path.is_relative_to(app.store.path("images"))
+
+
 def test_a_copy_that_went_missing_comes_back_with_the_next_import(
     app: App, project: int, folder: Path
 ) -> None:
