@@ -62,6 +62,12 @@ def cpu_has_bf16() -> bool:
         return False
 
 
+@cache
+def cpu_threads() -> int:
+    """Return how many threads torch was given, before any of them was bound to one batch."""
+    return torch.get_num_threads()
+
+
 def choose_device(wish: str = "auto") -> Device:
     """Return the device to run on: CUDA before MPS before CPU.
 
@@ -107,5 +113,5 @@ def describe_device(device: Device) -> str:
         return f"GPU {device.name.partition(':')[2]} ({title}), {precision}."
     if device.name == "mps":
         return f"Apple GPU, {precision}."
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    threads, cores = cpu_threads(), os.cpu_count() or 1
     return f"CPU, {threads} of {cores} cores, {precision}."

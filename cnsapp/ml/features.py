@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnsapp.errors import Cancelled, CnsError
+from cnsapp.errors import CnsError
 from cnsapp.ml.backbones import DEFAULT_BACKBONE, LoadedBackbone, build_backbone
 from cnsapp.ml.device import Device, choose_device
 from cnsapp.ml.preprocess import (
@@ -28,9 +24,9 @@ from cnsapp.ml.preprocess import (
     make_view,
     pixels_key,
 )
+from cnsapp.ml.streams import batches, run_batches
 
 Floats = NDArray[np.float32]
-T = TypeVar("T")
 POOLING = "mean+std"
 N_COLOUR = 6
 
@@ -183,11 +179,10 @@ class FeatureExtractor:
                 yield make_view(image, size, view, key)
 
         done, rows = 0, []
-        for batch in prefetch(batches(prepared(), self.device.batch_size)):
-            if cancelled is not None and cancelled():
-                raise Cancelled
-            rows.append(self.forward(np.stack(batch)))
-            done += len(batch)
+        stacks = map(np.stack, batches(prepared(), self.device.batch_size))
+        for part in run_batches(self.forward, stacks, self.device, cancelled):
+            rows.append(part)
+            done += len(part)
             if progress is not None:
                 progress(done, total)
         return np.concatenate(rows) if rows else np.zeros((0, self.layout.n_columns), np.float32)
@@ -211,51 +206,6 @@ def _layout_of(loaded: LoadedBackbone) -> FeatureLayout:
     stops = np.cumsum([2 * m.shape[1] for m in maps]).tolist()
     starts = [0, *stops[:-1]]
     return FeatureLayout(tuple(zip(loaded.net.names, starts, stops, strict=True)))
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut a stream into lists of at most `size`."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def prefetch(items: Iterable[T], ahead: int = 8) -> Iterator[T]:
-    """Read a stream in a second thread, at most `ahead` items in advance; errors come through."""
-    lane: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(maxsize=ahead)
-    stop = threading.Event()
-
-    def offer(item: tuple[str, T | BaseException | None]) -> None:
-        while not stop.is_set():
-            try:
-                lane.put(item, timeout=0.2)
-                return
-            except queue.Full:
-                continue
-
-    def read() -> None:
-        try:
-            for item in items:
-                offer(("item", item))
-                if stop.is_set():
-                    return
-            offer(("end", None))
-        except BaseException as error:  # handed to the reader's caller below
-            offer(("error", error))
-
-    thread = threading.Thread(target=read, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, item = lane.get()
-            if kind == "end":
-                return
-            if isinstance(item, BaseException) and kind == "error":
-                raise item
-            yield item  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join(timeout=5)
 
 
 class FeatureStore:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnsapp.errors import Cancelled, CnsError
+from cnsapp.errors import CnsError
 from cnsapp.ml.backbones import build_backbone
 from cnsapp.ml.bundle import Bundle
 from cnsapp.ml.device import Device, choose_device
-from cnsapp.ml.features import batches, prefetch
 from cnsapp.ml.network import QuickNet
 from cnsapp.ml.preprocess import Pixels, Preprocessing, make_view
+from cnsapp.ml.streams import batches, run_batches
 
 Probabilities = NDArray[np.float32]
 
@@ -86,10 +86,9 @@ class Predictor:
         """
         rows = []
         views = (self._views(image) for image in images)
-        for batch in prefetch(batches(views, self._images_a_batch)):
-            if cancelled is not None and cancelled():
-                raise Cancelled
-            rows.append(self._run(batch))
+        parts = batches(views, self._images_a_batch)
+        for part in run_batches(self._run, parts, self.device, cancelled):
+            rows.append(part)
             if progress is not None:
                 progress(sum(map(len, rows)))
         return (
@@ -114,16 +113,21 @@ class Predictor:
         cancelled
             Asked before every batch; `Cancelled` is raised then.
         """
-        for batch in prefetch(batches(self._read_all(paths, read), self._images_a_batch)):
-            if cancelled is not None and cancelled():
-                raise Cancelled
-            good = [views for _, views, _ in batch if views is not None]
-            answers = iter(self._run(good)) if good else iter(())
-            for path, views, error in batch:
-                if views is None:
-                    yield FilePrediction(path, None, None, None, None, error)
-                else:
-                    yield self._answer(path, next(answers))
+        parts = batches(self._read_all(paths, read), self._images_a_batch)
+        for answers in run_batches(self._answer_all, parts, self.device, cancelled):
+            yield from answers
+
+    def _answer_all(
+        self, batch: list[tuple[Path, list[Pixels] | None, str | None]]
+    ) -> list[FilePrediction]:
+        good = [views for _, views, _ in batch if views is not None]
+        answers = iter(self._run(good)) if good else iter(())
+        return [
+            FilePrediction(path, None, None, None, None, error)
+            if views is None
+            else self._answer(path, next(answers))
+            for path, views, error in batch
+        ]
 
     def _read_all(
         self, paths: Iterable[Path], read: Callable[[Path], Pixels]

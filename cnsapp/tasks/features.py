@@ -15,8 +15,9 @@ from cnsapp.errors import CnsError, UnreadableImageError
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.window import ReadingRule
 from cnsapp.jobs.context import JobContext
-from cnsapp.ml.features import FeatureStore, batches, prefetch
+from cnsapp.ml.features import FeatureStore
 from cnsapp.ml.preprocess import TRAIN_VIEWS, Pixels, make_view
+from cnsapp.ml.streams import batches, prefetch
 from cnsapp.services import jobs
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_source import limits_of

@@ -22,8 +22,8 @@ from cnsapp.imaging.store import hash_file
 from cnsapp.imaging.window import ReadingRule
 from cnsapp.jobs.context import JobContext
 from cnsapp.ml.bundle import UNSURE
-from cnsapp.ml.features import batches, prefetch
 from cnsapp.ml.preprocess import Pixels, make_view
+from cnsapp.ml.streams import batches, prefetch
 from cnsapp.services.import_source import Source, limits_of, opened_source
 from cnsapp.services.import_uploads import remove_upload
 from cnsapp.services.models import ModelView, get_model

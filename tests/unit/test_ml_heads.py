@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from cnsapp.errors import Cancelled, CnsError
-from cnsapp.ml.features import FeatureLayout, FeatureStore, batches, prefetch
+from cnsapp.ml.features import FeatureLayout, FeatureStore
 from cnsapp.ml.heads import class_weights, fit_head, fit_heads, standardiser
 from cnsapp.ml.quick import QuickOptions, QuickProgress, QuickResult, train_quick
+from cnsapp.ml.streams import batches, prefetch
 
 LAYOUT = FeatureLayout((("early", 0, 8), ("late", 8, 20)))
 
