@@ -15,8 +15,8 @@ from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError
 from cnsapp.imaging.reader import read_image
 from cnsapp.imaging.store import ImageFolder
-from cnsapp.imaging.thumbs import make_thumbs
-from cnsapp.services.images import get_image, image_path, reading_rule
+from cnsapp.imaging.thumbs import THUMB_SIDE, make_thumbs
+from cnsapp.services.images import ImageDetail, get_image, image_path, reading_rule
 from cnsapp.services.import_source import limits_of
 
 # the address carries the image's id, whose bytes never change
@@ -82,29 +82,22 @@ def require_same_origin(request: Request) -> None:
 
 def _picture(app: App, image_id: int, *, small: bool) -> Response:
     try:
-        sha256 = get_image(app.store, image_id=image_id).sha256
-        return _file(_made(app, image_id, sha256, small=small), "image/jpeg", FOREVER)
+        image = get_image(app.store, image_id=image_id)
+        return _file(_made(app, image, small=small), "image/jpeg", FOREVER)
     except CnsError as error:
         raise HTTPException(404, str(error)) from error
 
 
-def _made(app: App, image_id: int, sha256: str, *, small: bool) -> Path:
+def _made(app: App, image: ImageDetail, *, small: bool) -> Path:
     """Return the picture's file, made again from the original when it is missing."""
-    folder = ImageFolder(app.store.root)
-    thumb, view = folder.thumb_path(sha256), folder.view_path(sha256)
-    if not thumb.is_file() or (not small and not view.is_file() and _has_view(app, image_id)):
-        project_id = get_image(app.store, image_id=image_id).project_id
-        rule = reading_rule(app.store, project_id=project_id)
-        original = image_path(app.store, image_id=image_id)
+    folder, window = ImageFolder(app.store.root), image.facts.get("window")
+    thumb, view = folder.thumb_path(image.sha256, window), folder.view_path(image.sha256, window)
+    has_view = max(image.width, image.height) > THUMB_SIDE
+    if not thumb.is_file() or (not small and has_view and not view.is_file()):
+        rule = reading_rule(app.store, project_id=image.project_id)
+        original = image_path(app.store, image_id=image.id)
         make_thumbs(read_image(original, rule, limits_of(app)).pixels, thumb, view)
     return thumb if small or not view.is_file() else view
-
-
-def _has_view(app: App, image_id: int) -> bool:
-    from cnsapp.imaging.thumbs import THUMB_SIDE
-
-    image = get_image(app.store, image_id=image_id)
-    return max(image.width, image.height) > THUMB_SIDE
 
 
 def _file(path: Path, media_type: str, cache: str, download: str | None = None) -> Response:

@@ -31,6 +31,8 @@ class ImageFacts:
         Number of pages, frames or channels stored as pages; the first is shown.
     notes
         What was done to show the picture, in sentences.
+    window
+        The project's (black, white) for samples of more than 8 bits; None where none was needed.
     """
 
     format: str
@@ -40,6 +42,7 @@ class ImageFacts:
     width: int
     height: int
     notes: list[str] = field(default_factory=list)
+    window: tuple[float, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts as they are stored with an image."""

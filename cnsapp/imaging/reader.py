@@ -122,6 +122,7 @@ def read_image(
         width=width,
         height=height,
         notes=list(dict.fromkeys(decoded.notes)),
+        window=None if decoded.finished else rule.window(sample_kind(decoded.samples.dtype)),
     )
     return ReadResult(pixels, facts)
 

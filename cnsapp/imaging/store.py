@@ -8,6 +8,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +38,13 @@ class ImageFolder:
         """Return the path of an original relative to the data folder."""
         return f"images/{sha256[:2]}/{sha256}{suffix}"
 
-    def thumb_path(self, sha256: str) -> Path:
-        """Return the path of the 256 px thumbnail."""
-        return self.root / "thumbs" / sha256[:2] / f"{sha256}.jpg"
+    def thumb_path(self, sha256: str, window: Sequence[float] | None = None) -> Path:
+        """Return the path of the 256 px thumbnail, as seen through a project's window."""
+        return self.root / "thumbs" / sha256[:2] / f"{_seen(sha256, window)}.jpg"
 
-    def view_path(self, sha256: str) -> Path:
+    def view_path(self, sha256: str, window: Sequence[float] | None = None) -> Path:
         """Return the path of the display-size picture; small images have none."""
-        return self.root / "thumbs" / sha256[:2] / f"{sha256}.view.jpg"
+        return self.root / "thumbs" / sha256[:2] / f"{_seen(sha256, window)}.view.jpg"
 
     def copy_in(self, source: Path) -> Part:
         """Copy a file into the store under a passing name, and hash it on the way.
@@ -90,6 +91,11 @@ class ImageFolder:
         for part in left:
             part.unlink(missing_ok=True)
         return len(left)
+
+
+def _seen(sha256: str, window: Sequence[float] | None) -> str:
+    # the same 16-bit file looks different in two projects whose windows differ
+    return sha256 if window is None else f"{sha256}_{float(window[0])!r}_{float(window[1])!r}"
 
 
 def hash_file(path: Path) -> tuple[str, int]:

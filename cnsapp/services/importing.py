@@ -311,8 +311,11 @@ class _Import:
     def _look_at(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
         """Decode a file wholly, and make its thumbnails."""
         result = read_image(part.path, self.rule, self.limits, strict=True)
+        window = result.facts.window
         make_thumbs(
-            result.pixels, self.folder.thumb_path(part.sha256), self.folder.view_path(part.sha256)
+            result.pixels,
+            self.folder.thumb_path(part.sha256, window),
+            self.folder.view_path(part.sha256, window),
         )
         arrival = self._arrival(candidate, kind, part)
         arrival.facts = result.facts

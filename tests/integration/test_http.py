@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as PillowImage
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -94,6 +95,30 @@ def test_pictures_that_went_missing_are_made_again(client: TestClient, app: App)
     response = client.get("/img/thumb/1")
     assert response.status_code == 404
     assert "missing" in response.text
+
+
+def test_the_same_deep_file_is_seen_through_each_projects_own_window(
+    client: TestClient, app: App, tmp_path: Path
+) -> None:
+    shared = np.full((300, 300), 200, np.uint16)
+    brightest = []
+    for name, top in (("dim", 255), ("bright", 60_000)):
+        folder = tmp_path / name
+        folder.mkdir()
+        tifffile.imwrite(folder / "shared.tif", shared)
+        tifffile.imwrite(folder / "other.tif", np.full((16, 16), top, np.uint16))
+        made = projects.create_project(app.store, name=name)
+        import_folder(app, project_id=made.id, path=folder)
+    for name in ("dim", "bright"):
+        made = projects.get_project(app.store, project=name)
+        page = images.list_images(app.store, project_id=made.id)
+        image_id = next(item.id for item in page.items if item.name == "shared.tif")
+        for kind in ("thumb", "view"):
+            file = tmp_path / "got.jpg"
+            file.write_bytes(client.get(f"/img/{kind}/{image_id}").content)
+            with PillowImage.open(file) as image:
+                brightest.append(image.convert("L").getextrema()[1])
+    assert min(brightest[:2]) > 190 and max(brightest[2:]) < 10
 
 
 def test_saliency_maps_and_exports_are_handed_out(client: TestClient, app: App) -> None:
