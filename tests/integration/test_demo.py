@@ -6,7 +6,8 @@ import pytest
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import Cancelled
-from cnsapp.services import demo, images, projects
+from cnsapp.jobs.running import run_here
+from cnsapp.services import demo, images, jobs, projects
 
 
 @pytest.fixture
@@ -66,3 +67,15 @@ def test_six_patients_and_forty_pictures_of_each_organ_are_planned() -> None:
     plan = demo._plan()
     assert len(plan) == 8 * 40
     assert {patient for _, patient, _ in plan} == {1, 2, 3, 4, 5, 6}
+
+
+def test_the_demo_job_asks_for_its_first_model_once(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "N_EACH", 4)
+    monkeypatch.setattr(demo, "N_LABELLED", 4)
+    for _again in range(2):
+        run_here(app, jobs.submit_job(app.store, kind="demo", project_id=None))
+    kinds = [job.kind for job in jobs.list_jobs(app.store)]
+    assert kinds.count("demo") == 2
+    assert kinds.count("train") == kinds.count("features") == 1
