@@ -64,16 +64,16 @@ def first_classes(here: Here, project: ProjectView) -> None:
             key="add_scheme",
             help=", ".join(spec.name for spec in SCHEMES["organ-systems"]),
         )
-    specs: list[tuple[str, str | None]] = []
-    if scheme:
-        specs = [(spec.name, spec.parent) for spec in SCHEMES["organ-systems"]]
-    elif own:
-        specs = [(line, None) for line in text.splitlines() if line.strip()]
-        if not specs:
-            st.warning("Type at least one class name.")
-    for name, parent in specs:
-        projects.add_class(here.app.store, project_id=project.id, name=name, parent=parent)
-    if specs:
+    names = [line for line in text.splitlines() if line.strip()]
+    if own and not names:
+        st.warning("Type at least one class name.")
+    elif own or scheme:
+        projects.add_classes(
+            here.app.store,
+            project_id=project.id,
+            classes=names if own else None,
+            scheme="organ-systems" if scheme else None,
+        )
         st.rerun()
 
 
@@ -230,7 +230,7 @@ def add_class_button(here: Here, project: ProjectView) -> None:
                     here.app.store, project_id=project.id, name=name, parent=parent.strip() or None
                 )
             except CnsError as error:
-                st.error(str(error))
+                frame.show_error(error)
             else:
                 st.rerun()
 

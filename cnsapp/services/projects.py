@@ -118,6 +118,25 @@ def add_class(store: Store, *, project_id: int, name: str, parent: str | None = 
         return class_view(_add_class(session, project_id, ClassSpec(name, parent)))
 
 
+def add_classes(
+    store: Store,
+    *,
+    project_id: int,
+    classes: Sequence[str] | None = None,
+    scheme: str | None = None,
+) -> list[ClassView]:
+    """Add several classes, or those of a built-in scheme, at the end: all of them or none.
+
+    Raises
+    ------
+    InvalidInputError
+        The scheme is unknown, or a name is empty, there already, or there twice.
+    """
+    specs = _specs(classes, scheme)
+    with store.writing() as session:
+        return [class_view(_add_class(session, project_id, spec)) for spec in specs]
+
+
 def rename_class(store: Store, *, class_id: int, name: str) -> ClassView:
     """Give a class another name; its labels and its models stay with it."""
     shown = _checked(name, "class")

@@ -20,6 +20,15 @@ def test_the_organ_systems_scheme_has_twelve_organs_in_their_systems(store: Stor
     assert not {"c", "r", "u", "s", "x"} & {c.hotkey for c in classes}  # taken by other actions
 
 
+def test_several_classes_are_added_together_or_not_at_all(store: Store) -> None:
+    project_id = projects.create_project(store, name="p", classes=["liver"]).id
+    with pytest.raises(InvalidInputError, match="same class name"):
+        projects.add_classes(store, project_id=project_id, classes=["lung", "Liver"])
+    assert [c.name for c in projects.list_classes(store, project_id=project_id)] == ["liver"]
+    added = projects.add_classes(store, project_id=project_id, classes=["lung", "colon"])
+    assert [(c.name, c.position) for c in added] == [("lung", 1), ("colon", 2)]
+
+
 @pytest.mark.parametrize("other", ["organs", " Organs ", "ORGANS", "Ｏrgans"])
 def test_two_projects_cannot_share_a_name(store: Store, other: str) -> None:
     projects.create_project(store, name="Organs")
