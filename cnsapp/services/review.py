@@ -22,7 +22,8 @@ Only = Literal["all", "wrong", "changed"]
 Order = Literal["confidence", "unsure"]
 Cells = list[tuple[int | None, int, int]]  # (label, prediction, how many images)
 Ints = NDArray[np.int64]
-_kept: dict[tuple[str, int, int | None], Confusion] = {}
+Key = tuple[object, ...]
+_kept: dict[Key, Confusion] = {}
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def confusion(store: Store, *, model_id: int, truth: Truth = "trained") -> Confu
             counts, elsewhere = _matrix(_cells(session, model_id), model.class_ids)
             return _shown(model, counts, truth, n_changed, elsewhere, model.metrics)
         newest = session.scalar(select(func.max(LabelEvent.id)))
-        return _scored_anew(session, model, n_changed, (str(store.root), model_id, newest))
+        key = (str(store.root), model_id, newest, *model.class_names)
+        return _scored_anew(session, model, n_changed, key)
 
 
 def cell_images(
@@ -227,17 +229,17 @@ def _shown(
     )
 
 
-def _scored_anew(
-    session: Session, model: ModelView, n_changed: int, key: tuple[str, int, int | None]
-) -> Confusion:
+def _scored_anew(session: Session, model: ModelView, n_changed: int, key: Key) -> Confusion:
     """Score the same predictions against the labels of today; kept until the next label."""
-    if key in _kept:
-        return _kept[key]
+    known = _kept.get(key)  # one look: other people's pages run beside this one
+    if known is not None:
+        return known
     true, said, groups = _labels_of_today(session, model)
     found = evaluate(true, said, len(model.class_ids), groups)
     scores = scores_json(found, model.class_ids, model.class_names)
     counts = np.array(found.confusion, dtype=np.int64)
     n_elsewhere = int(model.metrics.get("n", found.n)) - found.n
+    made = _shown(model, counts, "current", n_changed, n_elsewhere, scores)
     _kept.clear()  # one is enough: the next label makes it stale
-    _kept[key] = _shown(model, counts, "current", n_changed, n_elsewhere, scores)
-    return _kept[key]
+    _kept[key] = made
+    return made
