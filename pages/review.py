@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from cnsapp.services import images, labels, models, projects, review
@@ -122,7 +124,7 @@ def wrong_ones(
     with st.container(key="review_gallery"):
         cell = asked_cell()
         with st.container(horizontal=True, vertical_alignment="center", key="review_filters"):
-            st.subheader(title_of(cell, classes), anchor=False, width="content")
+            st.subheader(frame.plain(title_of(cell, classes)), anchor=False, width="content")
             if cell is not None and st.button(
                 "All wrong ones", key="review_all", type="tertiary", icon=":material/close:"
             ):
@@ -238,7 +240,7 @@ def nothing_here(cell: Cell | None, only: Only) -> str:
 def asked_cell() -> Cell | None:
     """Return the cell that the address names."""
     label, dash, predicted = str(st.query_params.get(CELL) or "").partition("-")
-    if not dash or not all(part == "" or part.isdigit() for part in (label, predicted)):
+    if not dash or not all(re.fullmatch("[0-9]{0,15}", part) for part in (label, predicted)):
         return None
     cell = (int(label) if label else None, int(predicted) if predicted else None)
     return None if cell == (None, None) else cell

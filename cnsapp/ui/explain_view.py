@@ -11,6 +11,7 @@ from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError
 from cnsapp.services import explaining, jobs
 from cnsapp.services.explaining import MapRequest
+from cnsapp.ui import words
 
 ASKED = "explain_asked"  # of the session: what was asked for -> the job that makes it
 LOOK_SECONDS = 0.5
@@ -82,11 +83,11 @@ def _look(app: App, job_ids: list[int]) -> None:
         found = [jobs.get_job(app.store, job_id=job_id) for job_id in job_ids]
         worker = jobs.worker_view(app.store, settings=app.settings)
     except CnsError as error:
-        st.caption(error.what)
+        st.caption(words.plain(error.what))
         return
     if any(not job.is_active for job in found):
         st.rerun()
     alive = worker is not None and worker.alive
     running = next((job.message for job in found if job.state == "running" and job.message), "")
-    words = running or ("Waiting for its turn" if alive else "The worker is starting")
-    st.caption(f":material/hourglass_top: Making the map. {words}…")
+    stage = running or ("Waiting for its turn" if alive else "The worker is starting")
+    st.caption(f":material/hourglass_top: Making the map. {words.plain(stage)}…")

@@ -16,6 +16,7 @@ from cnsapp.errors import CnsError
 from cnsapp.services.projects import ProjectView
 from cnsapp.ui import sidebar, start
 from cnsapp.ui.job_view import job_progress
+from cnsapp.ui.words import plain
 
 __all__ = [
     "Here",
@@ -26,6 +27,7 @@ __all__ = [
     "job_progress",
     "need_project",
     "page_header",
+    "plain",
     "run",
     "show_error",
 ]
@@ -92,7 +94,7 @@ def current() -> Here:
 def page_header(title: str, help: str = "") -> None:  # the word that Streamlit's own calls use
     """Draw the title of a page and, small, what the page is for."""
     with st.container(gap=None):
-        st.title(title, anchor=False)
+        st.title(plain(title), anchor=False)
         if help:
             st.caption(help)
 
@@ -128,21 +130,6 @@ def show_error(error: CnsError) -> None:
     """Show an error as what happened, why it matters and what to do."""
     rest = " ".join(part for part in (error.why, error.remedy) if part)
     st.error(f"**{plain(error.what)}**" + (f"\n\n{plain(rest)}" if rest else ""))
-
-
-def plain(text: str) -> str:
-    """Return text as Markdown that shows it letter by letter: file names hold stars.
-
-    Only what stands between two backticks stays what it is, a command to type.
-    """
-    parts = text.split("`")
-    if len(parts) % 2 == 0:
-        return _escaped(text)
-    return "`".join(part if k % 2 else _escaped(part) for k, part in enumerate(parts))
-
-
-def _escaped(text: str) -> str:
-    return "".join("\\" + ch if ch in "\\`*_{}[]<>#$~|:" else ch for ch in text)
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def _browse(app: App, path: str) -> None:
 
 def _go(label: str, path: Path, icon: str) -> None:
     st.button(
-        label,
+        words.plain(label),
         icon=icon,
         key=f"browse_{icon}_{path}",
         type="tertiary",

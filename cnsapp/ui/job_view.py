@@ -36,7 +36,7 @@ def _line(job: JobView) -> str:
     if job.state == "queued":
         return f"{job.title}: waiting for the worker"
     share = f" · {job.progress:.0%}" if job.progress > 0 else ""
-    return f"{job.message or job.title}{share}".replace("*", "\\*").replace("_", "\\_")
+    return f"{words.plain(job.message or job.title)}{share}"
 
 
 def job_progress(job_id: int) -> JobView:
@@ -57,7 +57,7 @@ def _watch(app: App, job_id: int) -> None:
     try:
         job = jobs.get_job(app.store, job_id=job_id)
     except CnsError as error:
-        st.error(error.what)
+        st.error(words.plain(error.what))
         return
     if not job.is_active:
         st.rerun()
@@ -68,7 +68,8 @@ def show_outcome(job: JobView) -> None:
     """Say how a job ended: a failed one looks failed."""
     when = words.ago(job.finished_at)
     if job.state == "failed":
-        st.error(f"**{job.title} failed** ({when}).\n\n{job.error or 'The log says why.'}")
+        why = words.plain(job.error or "The log says why.")
+        st.error(f"**{job.title} failed** ({when}).\n\n{why}")
     elif job.state == "cancelled":
         st.info(f"{job.title}: stopped {when}.")
 

@@ -48,7 +48,7 @@ def pick_project(project_id: int) -> None:
 def _asked_project(found: dict[int, ProjectView]) -> int:
     for asked in (st.query_params.get(PROJECT), st.session_state.get(PROJECT)):
         text = str(asked or "")
-        if text.isascii() and text.isdigit() and int(text[:12]) in found:
+        if text.isascii() and text.isdigit() and len(text) < 16 and int(text) in found:
             return int(text)
     return next(iter(found))
 
@@ -112,7 +112,7 @@ def _jobs(app: App, seen: list[int]) -> None:
     try:
         active, worker = _active(app), jobs.worker_view(app.store, settings=app.settings)
     except CnsError as error:
-        st.caption(error.what)
+        st.caption(words.plain(error.what))
         return
     if set(seen) - {job.id for job in active}:
         st.rerun()  # one has ended: what the page shows may have changed

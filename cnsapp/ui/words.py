@@ -1,4 +1,4 @@
-"""How the interface writes numbers, times and intervals."""
+"""How the interface writes numbers, times, intervals, and text that comes from elsewhere."""
 
 from __future__ import annotations
 
@@ -96,6 +96,21 @@ def device(name: str) -> str:
     """Return a worker's device as people call it."""
     shown = name.strip().rstrip(".")
     return "Worker is ready" if shown in ("", "auto") else shown
+
+
+def plain(text: str) -> str:
+    """Return text as Markdown that shows it letter by letter: file names hold stars.
+
+    Only what stands between two backticks stays what it is, a command to type.
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return _escaped(text)
+    return "`".join(part if k % 2 else _escaped(part) for k, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + ch if ch in "\\`*_{}[]<>#$~|:" else ch for ch in text)
 
 
 def _aware(moment: datetime) -> datetime:

@@ -142,7 +142,7 @@ def test_the_address_chooses_the_project_and_who_labels(app: App, screen: Screen
     assert screen.test.session_state["who"] == "Ann Lee"
 
 
-@pytest.mark.parametrize("given", ["999", "x", "", "-1", "٣"])
+@pytest.mark.parametrize("given", ["999", "0000000000011", "x", "", "-1", "٣"])
 def test_a_strange_project_in_the_address_falls_back_to_the_newest(
     app: App, screen: Screen, given: str
 ) -> None:
@@ -257,6 +257,17 @@ def test_images_reports_what_an_import_skipped_and_why(app: App, screen: Screen)
     ]
 
 
+def test_the_words_of_a_job_are_shown_letter_by_letter(app: App, screen: Screen) -> None:
+    project = create_project(app.store, name="*new*")
+    job_id = jobs.submit_job(app.store, kind="import", project_id=project.id)
+    set_job(app, job_id, state="failed", error="No ![x](http://elsewhere/a.png) in $a_b_c$.")
+    screen.open("home")
+    assert screen.test.title[0].value == r"\*new\*"
+    screen.open("images")
+    (error,) = screen.errors
+    assert r"!\[x\](http" in error and r"\$a\_b\_c\$" in error
+
+
 def test_images_says_why_an_import_failed(app: App, screen: Screen) -> None:
     project = create_project(app.store, name="new")
     job_id = jobs.submit_job(app.store, kind="import", project_id=project.id)
@@ -306,7 +317,7 @@ def test_review_names_the_cell_of_the_address(screen: Screen, world: World, mode
     assert "Labelled liver, predicted as colon" in screen.words
 
 
-@pytest.mark.parametrize("cell", ["x", "1", "-", "999-999", "1-x"])
+@pytest.mark.parametrize("cell", ["x", "1", "-", "999-999", "1-x", "²-1", "1-" + "9" * 30])
 def test_review_takes_no_harm_from_a_strange_cell(screen: Screen, model_id: int, cell: str) -> None:
     screen.open("review", model=model_id, cell=cell)
     assert screen.errors == []
