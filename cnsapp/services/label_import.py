@@ -31,7 +31,7 @@ class LabelReport:
 
     rows: int
     labelled: int
-    unchanged: int  # had this label from a file already
+    unchanged: int  # were called so already
     blank: int  # rows without a label
     unknown_files: tuple[str, ...]
 
@@ -47,11 +47,16 @@ def import_labels(
     rows: Sequence[tuple[int, int]],
     annotator: str,
     source: str = "import",
+    reassert: bool = False,
 ) -> int:
     """Label many images, given as (image id, class id); return how many new labels were stored.
 
-    A label that this annotator gave this image from this source before, and that was not undone, is
-    left alone: importing a folder twice neither doubles labels nor overrides later corrections.
+    An import says a thing once: where an image was given this class from this source before,
+    by whomever, and that was not undone, nothing is added. So importing a folder again neither
+    doubles labels nor overrides later corrections, whatever name it is imported under.
+
+    `reassert` is for a person who says now what is right: only what an image is called already is
+    left out, and an earlier label of the same class that was corrected since is given again.
 
     Raises
     ------
@@ -66,7 +71,8 @@ def import_labels(
             time.sleep(PAUSE)
         with store.writing() as session:
             _check(session, project_id, part)
-            wanted = _new_only(session, part, who, source)
+            there = _called_now(session, part) if reassert else _said_before(session, part, source)
+            wanted = [row for row in dict.fromkeys(part) if row not in there]
             new = [
                 {
                     "project_id": project_id,
@@ -89,6 +95,9 @@ def import_labels(
 
 def label_from_csv(store: Store, *, project_id: int, csv: Path, annotator: str) -> LabelReport:
     """Label images from a CSV file with the columns `file` or `sha256`, and `label`.
+
+    The annotator says now what the table says: a row adds a label unless the image is called so
+    already, also where an earlier label of the same class was corrected since.
 
     Raises
     ------
@@ -115,7 +124,7 @@ def label_from_csv(store: Store, *, project_id: int, csv: Path, annotator: str) 
                     "Keep one of the two lines, then try again. Nothing was labelled.",
                 )
     rows = sorted(wanted.items())
-    labelled = import_labels(store, project_id=project_id, rows=rows, annotator=who)
+    labelled = import_labels(store, project_id=project_id, rows=rows, annotator=who, reassert=True)
     return LabelReport(
         rows=len(lines),
         labelled=labelled,
@@ -140,23 +149,29 @@ def _check(session: Session, project_id: int, rows: Sequence[tuple[int, int]]) -
         )
 
 
-def _new_only(
-    session: Session, rows: Sequence[tuple[int, int]], annotator: str, source: str
-) -> list[tuple[int, int]]:
+def _said_before(
+    session: Session, rows: Sequence[tuple[int, int]], source: str
+) -> set[tuple[int, int]]:
     undo = aliased(LabelEvent)
     voided = exists().where(undo.target_id == LabelEvent.id, undo.kind == "undo")
-    there = set(
-        session.execute(
-            select(LabelEvent.image_id, LabelEvent.class_id).where(
-                LabelEvent.image_id.in_({row[0] for row in rows}),
-                LabelEvent.kind == "label",
-                LabelEvent.source == source,
-                LabelEvent.annotator == annotator,
-                ~voided,
-            )
+    found = session.execute(
+        select(LabelEvent.image_id, LabelEvent.class_id).where(
+            LabelEvent.image_id.in_({row[0] for row in rows}),
+            LabelEvent.kind == "label",
+            LabelEvent.source == source,
+            ~voided,
         )
     )
-    return [row for row in dict.fromkeys(rows) if row not in there]
+    return {(image_id, class_id) for image_id, class_id in found if class_id is not None}
+
+
+def _called_now(session: Session, rows: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    found = session.execute(
+        select(Image.id, Image.current_class_id).where(
+            Image.id.in_({row[0] for row in rows}), Image.current_state == "label"
+        )
+    )
+    return {(image_id, class_id) for image_id, class_id in found if class_id is not None}
 
 
 def _read_csv(path: Path) -> tuple[str, list[tuple[str, str]]]:

@@ -378,6 +378,15 @@ def test_reimport_neither_doubles_labels_nor_overrides_a_correction(world: World
     assert world.n_events() == 5
 
 
+def test_reimport_by_somebody_else_leaves_a_correction_alone(world: World) -> None:
+    rows = [(world.image_ids[0], world.class_ids[0])]
+    given = {"project_id": world.project_id, "rows": rows}
+    assert labels.import_labels(world.store, **given, annotator="Ada") == 1
+    world.record(world.event(0, cls=2))
+    assert labels.import_labels(world.store, **given, annotator="Bob") == 0
+    assert world.state() == ("label", world.class_ids[2])
+
+
 def test_an_import_with_another_class_is_a_new_label(world: World) -> None:
     image = world.image_ids[0]
     for cls in (0, 1):
@@ -429,6 +438,16 @@ def test_a_csv_labels_by_file_name_and_lists_what_it_does_not_know(
     assert report.unknown_files == ("nowhere.png",)
     assert world.state(1) == ("label", world.class_ids[1])
     assert from_csv(world, tmp_path, text).unchanged == 2
+
+
+def test_a_csv_of_labels_is_a_decision_of_today(world: World, tmp_path: Path) -> None:
+    text = "file,label\ntile_000.png,colon\ntile_001.png,colon\n"
+    assert from_csv(world, tmp_path, text).labelled == 2
+    world.record(world.event(0, cls=2))
+    world.record(world.event(1, cls=2), world.event(1, cls=0))
+    report = from_csv(world, tmp_path, text)
+    assert (report.labelled, report.unchanged) == (1, 1)
+    assert world.state(0) == ("label", world.class_ids[0])
 
 
 def test_a_csv_from_a_german_spreadsheet_is_read(world: World, tmp_path: Path) -> None:
