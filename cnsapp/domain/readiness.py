@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cnsapp.domain.splits import NO_GROUPS
+
 NEEDED_PER_CLASS = 3  # fewer cannot be split into a part to learn from and a part to score on
 NEEDED_CLASSES = 2
 RECOMMENDED_PER_CLASS = 10
@@ -28,6 +30,7 @@ class Verdict:
     warnings: list[str] = field(default_factory=list)
     needed: dict[str, int] = field(default_factory=dict)  # class name -> labels still missing
     left_out: list[str] = field(default_factory=list)  # classes too small to be learnt
+    about_groups: list[str] = field(default_factory=list)  # those warnings that folds repeat
 
     @property
     def ok(self) -> bool:
@@ -53,8 +56,10 @@ def assess(counts: Sequence[ClassCount], n_images: int, n_groups: int) -> Verdic
     if len(usable) < NEEDED_CLASSES:
         return Verdict([_problem(counts, usable, few, n_images)], [], needed, [])
     warnings = [_left_out(few)] if few else []
-    warnings += _weaknesses(usable, n_groups)
-    return Verdict([], warnings, {c.name: NEEDED_PER_CLASS - c.n for c in few}, _names(few))
+    about_groups = _about_groups(usable, n_groups)
+    warnings += [*_weaknesses(usable), *about_groups]
+    missing = {c.name: NEEDED_PER_CLASS - c.n for c in few}
+    return Verdict([], warnings, missing, _names(few), about_groups)
 
 
 def _problem(
@@ -90,7 +95,7 @@ def _left_out(few: Sequence[ClassCount]) -> str:
     )
 
 
-def _weaknesses(usable: Sequence[ClassCount], n_groups: int) -> list[str]:
+def _weaknesses(usable: Sequence[ClassCount]) -> list[str]:
     found = []
     thin = [c for c in usable if c.n < RECOMMENDED_PER_CLASS]
     if thin:
@@ -106,26 +111,25 @@ def _weaknesses(usable: Sequence[ClassCount], n_groups: int) -> list[str]:
             f"The classes are unequal: {most.name} has {most.n} labelled images, {least.name} "
             f"{least.n}. Read the balanced accuracy, not the plain one."
         )
+    return found
+
+
+def _about_groups(usable: Sequence[ClassCount], n_groups: int) -> list[str]:
     if n_groups == 0:
-        found.append(
-            "No image has a group (patient, slide, animal). Images of one patient may then be both "
-            "learnt from and scored on, and the score may be too good."
-        )
-        return found
+        return [NO_GROUPS]
     if n_groups == 1:
-        found.append(
+        return [
             "All labelled images come from one group. The score says nothing about other patients "
             "or slides."
-        )
-        return found
+        ]
     single = [c for c in usable if c.n_groups == 1]
     if single:
-        found.append(
+        return [
             f"All images of {', '.join(_names(single))} come from one group, so the score of "
             f"{'this class' if len(single) == 1 else 'these classes'} cannot be checked on another "
             "patient or slide."
-        )
-    return found
+        ]
+    return []
 
 
 def _names(counts: Sequence[ClassCount]) -> list[str]:

@@ -14,6 +14,14 @@ Ints = NDArray[np.int64]
 BY_GROUP = "by group"
 BY_BLOCK = "by file-name blocks"
 RANDOM = "random"
+NO_GROUPS = (
+    "No image has a group (patient, slide, animal). Images of one patient may then be both learnt "
+    "from and scored on, and the score may be too good; neighbouring file names are kept together."
+)
+GROUPS_UNUSED = (
+    "Folds were cut by file names although groups are given: images of one group may be both "
+    "learnt from and scored on, and the score may be too good."
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ def grouped_folds(
         raise ValueError(f"scheme {scheme!r} is unknown or needs names")
     folds, used = _assign(y, units, n_folds, np.random.default_rng(seed))
     warnings = _warnings(y, units, used, n_folds, scheme, class_names)
+    if scheme == BY_BLOCK:
+        warnings.append(GROUPS_UNUSED if any_group else NO_GROUPS)
     if scheme == BY_GROUP and groups is not None and (n := sum(not group for group in groups)):
         warnings.append(f"{n} of {len(labels)} images have no group: each counts as its own group.")
     return FoldPlan(folds, scheme, used, warnings)
@@ -181,11 +191,6 @@ def _warnings(
                 f"All {n} images of {name} come from one group: it can not be evaluated by group,"
                 " since the model never saw it while that group was held out."
             )
-    if scheme == BY_BLOCK:
-        said.append(
-            "No groups are given (patient, slide): neighbouring file names were kept together, but"
-            " scores may still be optimistic."
-        )
     if scheme == RANDOM:
         said.append(
             "Images were split at random: if several show one slide, scores are optimistic."

@@ -56,7 +56,7 @@ def test_without_groups_neighbouring_file_names_stay_together() -> None:
         folds = plan.folds[labels == c]
         assert (np.diff(folds) != 0).sum() == 4  # five runs of ten: four changes
         assert np.bincount(folds).tolist() == [10] * 5
-    assert any("No groups are given" in warning for warning in plan.warnings)
+    assert any("No image has a group" in warning for warning in plan.warnings)
 
 
 def test_tile_9_comes_before_tile_10() -> None:
