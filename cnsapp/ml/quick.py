@@ -199,7 +199,9 @@ def train_quick(
         scheme=options.scheme, class_names=class_labels,
     )  # fmt: skip
     chosen = tuple(options.stages or stages)
-    x = np.ascontiguousarray(features[:, :, layout.columns(chosen)], np.float32)
+    columns = layout.columns(chosen)
+    read = features if len(columns) == features.shape[2] else features[:, :, columns]
+    x = np.ascontiguousarray(read, np.float32)  # no copy where the caller brought these alone
     run = _Run(x, labels, len(ids), groups, names, plan, options, seed)
     total = plan.n_folds + 2
     for fold in range(plan.n_folds):

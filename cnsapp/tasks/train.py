@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from cnsapp.errors import CnsError
 from cnsapp.imaging.window import ReadingRule
 from cnsapp.jobs.context import JobContext, as_json
 from cnsapp.ml.bundle import make_bundle, package_versions, save_bundle
-from cnsapp.ml.features import FeatureExtractor
+from cnsapp.ml.features import N_COLOUR, FeatureExtractor, FeatureLayout, FeatureStore, Floats
 from cnsapp.ml.preprocess import TRAIN_VIEWS
 from cnsapp.ml.quick import QuickOptions, QuickProgress, QuickResult, train_quick
 from cnsapp.services.images import reading_rule
@@ -34,6 +35,7 @@ from db.models import Image, LabelEvent, Model, Prediction
 from db.session import Store
 
 HEAD_STARTS = 0.75  # part of the progress that missing features take
+LOADED = 2000  # images whose stages are all in memory at once
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,21 @@ class Snapshot:
     last_event_id: int
 
     def without(self, failures: Failures) -> Snapshot:
-        """Return it without the images that cannot be read."""
-        images = [i for i in self.images if i.source.image_id not in failures.image_ids]
-        warnings = list(self.warnings)
-        if failures.files:
-            first = failures.files[0]
-            warnings.append(
-                f"{len(failures.files)} labelled images could not be read and were left out, for "
-                f"example {first['file']}: {first['reason']}"
-            )
-        return replace(self, images=images, warnings=warnings)
+        """Leave out the images that cannot be read; raise CnsError when too few are left."""
+        if not failures.files:
+            return self
+        left = [i for i in self.images if i.source.image_id not in failures.image_ids]
+        first = failures.files[0]
+        unread = (
+            f"{len(failures.files)} labelled images could not be read and were left out, for "
+            f"example {first['file']}: {first['reason']}"
+        )
+        try:
+            rest = _checked(left, self.classes, self.last_event_id)
+        except CnsError as error:
+            raise CnsError(f"{unread} {error.what}", error.why, error.remedy) from error
+        warnings = [*self.warnings, *rest.warnings, unread]
+        return replace(rest, warnings=list(dict.fromkeys(warnings)))
 
     def fingerprint(self) -> str:
         """Return a hash of which image bytes were labelled as which class."""
@@ -107,7 +114,6 @@ def find_result(store: Store, job_id: int) -> dict[str, Any] | None:
 
 def take_snapshot(app: App, project_id: int) -> Snapshot:
     """Return the labels of now; raise CnsError when they do not suffice (any more)."""
-    classes = list_classes(app.store, project_id=project_id)
     with app.store.reading() as session:
         last_event_id = session.scalar(select(func.max(LabelEvent.id))) or 0
         rows = session.execute(
@@ -131,6 +137,8 @@ def take_snapshot(app: App, project_id: int) -> Snapshot:
         Labelled(Source(i, sha, app.store.path(path), name), int(c or 0), int(event or 0), group)
         for i, sha, path, name, c, event, group in rows
     ]
+    # read after the labels: a class that is added meanwhile is known then
+    classes = list_classes(app.store, project_id=project_id)
     unique, warnings = one_of_each(images)
     snapshot = _checked(unique, classes, last_event_id)
     return replace(snapshot, warnings=[*snapshot.warnings, *warnings])
@@ -174,9 +182,9 @@ def _checked(images: list[Labelled], classes: list[ClassView], last_event_id: in
         raise CnsError(" ".join(verdict.problems), "", "Label more images, then train again.")
     learnt = [c for c in classes if len(of_class[c.id]) >= NEEDED_PER_CLASS]
     ids = {c.id for c in learnt}
-    return Snapshot(
-        [i for i in images if i.class_id in ids], learnt, verdict.warnings, last_event_id
-    )
+    # of groups the plan of the folds will speak, which knows more
+    warnings = [line for line in verdict.warnings if line not in verdict.about_groups]
+    return Snapshot([i for i in images if i.class_id in ids], learnt, warnings, last_event_id)
 
 
 def _learn(
@@ -188,8 +196,8 @@ def _learn(
     start: float,
 ) -> QuickResult:
     keys = [feature_key(i.source.sha256, rule) for i in snapshot.images]
-    rows = feature_store(app, extractor).load(keys, TRAIN_VIEWS)
-    network, colour = extractor.layout.split(rows)
+    stages = extractor.backbone.row.head_stages
+    network, colour, layout = load_stages(feature_store(app, extractor), keys, extractor, stages)
     place = {c.id: k for k, c in enumerate(snapshot.classes)}
     has_groups = any(i.group for i in snapshot.images)
 
@@ -213,10 +221,39 @@ def _learn(
         QuickOptions(**{name: given[name] for name in names if name in given}),
         report,
         seed=int(given.get("seed", 0)),
-        layout=extractor.layout,
-        stages=extractor.backbone.row.head_stages,
+        layout=layout,
+        stages=stages,
         class_names=[c.name for c in snapshot.classes],
     )
+
+
+def load_stages(
+    kept: FeatureStore, keys: Sequence[str], extractor: FeatureExtractor, stages: Sequence[str]
+) -> tuple[Floats, Floats, FeatureLayout]:
+    """Return what the head reads, part by part: all stages of 100,000 images fill the memory.
+
+    Returns
+    -------
+    Network features (N, V, D) of these stages, clean colour (N, 6), and where each stage lies.
+    """
+    columns = extractor.layout.columns(stages)
+    network = np.empty((len(keys), len(TRAIN_VIEWS), len(columns)), np.float32)
+    colour = np.empty((len(keys), N_COLOUR), np.float32)
+    for start in range(0, len(keys), LOADED):
+        part = slice(start, start + LOADED)
+        rows, colour[part] = extractor.layout.split(kept.load(keys[part], TRAIN_VIEWS))
+        network[part] = rows[:, :, columns]
+    return network, colour, _only(extractor.layout, stages)
+
+
+def _only(layout: FeatureLayout, names: Sequence[str]) -> FeatureLayout:
+    """Return the layout of rows that hold these stages alone."""
+    found, stop = [], 0
+    for name, a, b in layout.stages:
+        if name in names:
+            found.append((name, stop, stop + b - a))
+            stop += b - a
+    return FeatureLayout(tuple(found))
 
 
 def _metrics(result: QuickResult, snapshot: Snapshot, seconds: float) -> dict[str, Any]:

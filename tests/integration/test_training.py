@@ -12,6 +12,7 @@ from cnsapp.errors import CnsError, InvalidInputError
 from cnsapp.jobs.context import JobContext
 from cnsapp.jobs.running import run_here
 from cnsapp.services import jobs
+from cnsapp.services.images import image_path
 from cnsapp.services.models import get_model, labels_changed_since
 from cnsapp.services.review import confusion
 from cnsapp.services.training import (
@@ -171,6 +172,31 @@ def test_an_image_whose_file_is_gone_is_left_out_and_named(app: App) -> None:
     assert job.state == "done", job.error
     assert job.result["metrics"]["n_trained"] == 11
     assert any(name in warning for warning in job.result["metrics"]["warnings"])
+
+
+def test_a_class_whose_files_are_gone_is_left_out_and_two_are_needed(app: App) -> None:
+    world = make_world(app, {"liver": 5, "lung": 5, "colon": 5})
+
+    def lose(image_ids: list[int]) -> None:
+        for image_id in image_ids:
+            image_path(app.store, image_id=image_id).unlink()
+
+    lose(world.image_ids[2][1:])
+    metrics = trained(world).result["metrics"]
+    assert [c["name"] for c in metrics["per_class"]] == ["liver", "lung"]
+    assert any("Left out" in w and "colon (1)" in w for w in metrics["warnings"])
+    lose(world.image_ids[1])
+    app.store.path("features").joinpath(next(app.store.path("features").iterdir())).unlink()
+    job = trained(world)
+    assert job.state == "failed"
+    assert "could not be read" in str(job.error) and "2 more needed" in str(job.error)
+
+
+def test_missing_groups_are_told_once(app: App) -> None:
+    world = make_world(app, {"liver": 4, "lung": 4})
+    metrics = trained(world).result["metrics"]
+    assert sum("group" in warning for warning in metrics["warnings"]) == 1
+    assert readiness(app.store, project_id=world.project_id).warnings[-1] in metrics["warnings"]
 
 
 def test_cancelling_leaves_no_model_and_no_file(app: App) -> None:
