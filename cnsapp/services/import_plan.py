@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import unicodedata
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from cnsapp.domain.names import clean_name
 from cnsapp.errors import InvalidInputError
 from cnsapp.imaging.candidates import Candidate
+from cnsapp.services.tables import read_csv
 
 FOLDERS, FOLDER = "folders", "folder"
 SIDECAR = "labels.csv"  # a table of this name in the imported folder may give the groups
@@ -169,21 +168,14 @@ def _allowed(path: Path, may_read: Callable[[Path], bool]) -> Path:
 
 
 def read_table(path: Path) -> Table:
-    """Read a CSV with a column `file` or `sha256`; commas, semicolons and tabs all separate.
+    """Read a CSV with a column `file` or `sha256` (see `read_csv`).
 
     Raises
     ------
     InvalidInputError
         It cannot be read, has neither column, or names a file twice with different values.
     """
-    text = _text(path)
-    try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)))
-    except csv.Error as error:
-        raise InvalidInputError(
-            f"{path.name} is not a proper CSV table: {error}.", "", "Save it as CSV again."
-        ) from error
-    head = tuple(clean_name(cell).casefold() for cell in lines[0]) if lines else ()
+    head, lines = read_csv(path)
     key = next((name for name in ("file", "sha256") if name in head), None)
     if key is None:
         raise InvalidInputError(
@@ -193,9 +185,8 @@ def read_table(path: Path) -> Table:
             "Name the columns in the first line.",
         )
     rows: dict[str, dict[str, str]] = {}
-    for cells in lines[1:]:
-        row = {name: cell.strip() for name, cell in zip(head, cells, strict=False)}
-        name = _path_key(row.get(key, "")) if key == "file" else row.get(key, "").lower()
+    for row in lines:
+        name = _path_key(row[key]) if key == "file" else row[key].lower()
         if name and rows.setdefault(name, row) != row:
             raise InvalidInputError(
                 f"{path.name} has two different rows for “{row[key]}”.",
@@ -203,24 +194,6 @@ def read_table(path: Path) -> Table:
                 "Keep one of the two.",
             )
     return Table(path, key, head, rows, _bases(rows) if key == "file" else {})
-
-
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return raw.decode("utf-16", "replace")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", "replace")  # what Excel writes in Western Europe
-
-
-def _delimiter(text: str) -> str:
-    first = text.split("\n", 1)[0]
-    return max(",;\t", key=first.count)
 
 
 def _path_key(name: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -17,6 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from cnsapp.domain.labels import clean_annotator
 from cnsapp.domain.names import clean_name, name_key
 from cnsapp.errors import InvalidInputError
+from cnsapp.services.tables import read_csv
 from db.models import Image, LabelClass, LabelEvent
 from db.queries import chunks, insert_new, refresh_current
 from db.session import Store
@@ -106,7 +105,7 @@ def label_from_csv(store: Store, *, project_id: int, csv: Path, annotator: str) 
         project does not have. Nothing is labelled then.
     """
     who = clean_annotator(annotator)
-    column, lines = _read_csv(csv)
+    column, lines = _read_labels(csv)
     with store.reading() as session:
         classes = _class_ids(session, project_id, [label for _, label in lines if label])
         found = _find_images(session, project_id, column, [name for name, _ in lines])
@@ -174,26 +173,9 @@ def _called_now(session: Session, rows: Sequence[tuple[int, int]]) -> set[tuple[
     return {(image_id, class_id) for image_id, class_id in found if class_id is not None}
 
 
-def _read_csv(path: Path) -> tuple[str, list[tuple[str, str]]]:
+def _read_labels(path: Path) -> tuple[str, list[tuple[str, str]]]:
     """Return the name column ("file" or "sha256") and its pairs of name and label."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InvalidInputError(
-            f"{path} cannot be read: {reason}.",
-            "",
-            "Save the table as “CSV UTF-8”, then try again.",
-        ) from error
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise InvalidInputError(
-            f"{path.name} is not a proper CSV table: {error}.", "", "Save it as CSV again."
-        ) from error
-    head = [clean_name(cell).casefold() for cell in table[0]] if table else []
+    head, rows = read_csv(path)
     column = next((name for name in ("sha256", "file") if name in head), None)
     if column is None or "label" not in head:
         raise InvalidInputError(
@@ -201,13 +183,7 @@ def _read_csv(path: Path) -> tuple[str, list[tuple[str, str]]]:
             "A column “file” or “sha256” says which image, a column “label” says what it is.",
             "Name the columns in the first line, then try again.",
         )
-    name_at, label_at = head.index(column), head.index("label")
-    lines = []
-    for row in table[1:]:
-        cells = [*row, *[""] * (len(head) - len(row))]
-        if any(cell.strip() for cell in cells):
-            lines.append((cells[name_at].strip(), clean_name(cells[label_at])))
-    return column, lines
+    return column, [(row[column], clean_name(row["label"])) for row in rows]
 
 
 def _class_ids(session: Session, project_id: int, labels: Iterable[str]) -> dict[str, int]:

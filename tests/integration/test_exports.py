@@ -11,7 +11,7 @@ from sqlalchemy import update
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError
 from cnsapp.services.exports import export_dataset, export_labels, export_model, folder_name
-from cnsapp.services.tables import csv_file, safe_cell
+from cnsapp.services.tables import csv_file, plain_cell, safe_cell
 from db.models import Image
 from tests.integration.worlds import World, add_model, make_world
 
@@ -59,6 +59,8 @@ def test_a_file_name_that_is_a_formula_becomes_text(world: World, tmp_path: Path
 def test_signs_that_start_a_formula_are_made_harmless(text: str) -> None:
     assert safe_cell(text) == "'" + text
     assert safe_cell("a" + text) == "a" + text
+    for cell in (text, "'" + text, "a" + text, "'quoted'", ""):
+        assert plain_cell(safe_cell(cell)) == cell
 
 
 def test_a_table_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:

@@ -476,6 +476,13 @@ def test_a_csv_that_cannot_be_right_labels_nothing(
 
 def test_a_csv_that_is_no_text_is_refused(world: World, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
-    file.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(InvalidInputError, match="not UTF-8 text"):
+    file.write_bytes(b"\x89PNG\x00\x01")
+    with pytest.raises(InvalidInputError, match="not a proper CSV table: it is no text"):
         labels.label_from_csv(world.store, project_id=world.project_id, csv=file, annotator="m")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_csv_from_an_old_spreadsheet_is_read(world: World, tmp_path: Path, encoding: str) -> None:
+    projects.add_class(world.store, project_id=world.project_id, name="Drüse")
+    text = "file;label\ntile_000.png;Drüse\n"
+    assert from_csv(world, tmp_path, text, encoding).labelled == 1
