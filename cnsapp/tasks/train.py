@@ -29,6 +29,7 @@ from cnsapp.ml.quick import QuickOptions, QuickProgress, QuickResult, train_quic
 from cnsapp.services.images import reading_rule
 from cnsapp.services.projects import ClassView, list_classes
 from cnsapp.services.scores import scores_json
+from cnsapp.services.tidying import model_path
 from cnsapp.tasks.features import Failures, compute
 from cnsapp.tasks.resources import Source, extractor_of, feature_key, feature_store
 from db.models import Image, LabelEvent, Model, Prediction
@@ -301,7 +302,7 @@ def _keep(
     bundle = make_bundle(
         result, extractor, data_fingerprint=snapshot.fingerprint(), settings=settings
     )
-    path = f"models/{uuid.uuid4().hex}.safetensors"
+    path = model_path(job.id, uuid.uuid4().hex)
     sha256 = save_bundle(app.store.path(path), bundle)
     rows = _prediction_rows(snapshot, result)
     with app.store.writing() as session:

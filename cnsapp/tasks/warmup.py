@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from cnsapp.bootstrap import App
+from cnsapp.services.tidying import tidy
 
 
 def run(app: App) -> str:
-    """Import what the first job would wait for; return the device in words."""
+    """Clear old left-overs away, import what the first job needs; return the device in words."""
+    tidy(app)
     from cnsapp.ml.device import describe_device
     from cnsapp.tasks import explain, predict, train  # noqa: F401 - loading them is the point
     from cnsapp.tasks.resources import device_of
