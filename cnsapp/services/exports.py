@@ -19,6 +19,8 @@ from db.models import Image, LabelClass, LabelEvent
 from db.session import Store
 
 LABEL_COLUMNS = ("file", "sha256", "label", "annotator", "created_at", "group")
+DATASET_COLUMNS = ("file", "sha256", "label", "group", "original", "annotator", "created_at")
+TABLE = "labels.csv"  # beside the class folders of a dataset
 PAGE = 2000  # images a query
 
 
@@ -80,6 +82,10 @@ def export_dataset(
 ) -> Exported:
     """Copy the labelled images into one folder a class (ImageFolder), with ``labels.csv`` beside.
 
+    The table names each file of the folder (``file, sha256, label, group, original, annotator,
+    created_at``; ``original`` is its name in the project), so that an import of the folder gets
+    labels and groups back, and class names that no folder can have.
+
     Raises
     ------
     InvalidInputError
@@ -90,25 +96,27 @@ def export_dataset(
             f"{out} exists and is not empty.", "Its files could be mixed up.", "Name a new folder."
         )
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    folders: dict[str, str] = {}
     n = n_missing = 0
     try:
-        for row in _labelled(app.store, project_id):
-            source = app.store.path(row.stored_path)
-            if not source.is_file():
-                n_missing += 1
-                continue
-            folder = partial / folder_name(row.label)
-            folder.mkdir(parents=True, exist_ok=True)
-            suffix = PurePosixPath(row.file).suffix or source.suffix
-            shutil.copyfile(source, folder / f"{row.image_id}-{row.sha256[:12]}{suffix}")
-            n += 1
-            if progress is not None:
-                progress(n, row.file)
+        with csv_file(partial / TABLE, DATASET_COLUMNS) as writer:
+            for row in _labelled(app.store, project_id):
+                source = app.store.path(row.stored_path)
+                if not source.is_file():
+                    n_missing += 1
+                    continue
+                file = f"{_folder_of(row.label, folders)}/{_file_name(row, source)}"
+                (partial / file).parent.mkdir(exist_ok=True)
+                shutil.copyfile(source, partial / file)
+                cells = (file, row.sha256, row.label, row.group, row.file, row.annotator)
+                writer.writerow([*map(safe_cell, cells), row.created_at])
+                n += 1
+                if progress is not None:
+                    progress(n, row.file)
         if n == 0:
             raise InvalidInputError(
                 "There is no labelled image to export.", "", "Label some images first."
             )
-        export_labels(app, project_id=project_id, out=partial / "labels.csv")
         if out.exists():
             out.rmdir()
         os.replace(partial, out)
@@ -153,6 +161,21 @@ def folder_name(label: str) -> str:
     """Return a class name as a folder name that every system takes."""
     kept = "".join("_" if ch in '<>:"/\\|?*' or ord(ch) < 32 else ch for ch in label)
     return kept.strip(" .") or "_"
+
+
+def _folder_of(label: str, folders: dict[str, str]) -> str:
+    """Return the folder of a class; two classes never share one (`a/b` and `a:b` would)."""
+    if label not in folders:
+        wanted = folder_name(label)
+        taken = {TABLE, *(name.casefold() for name in folders.values())}
+        names = [wanted, *(f"{wanted} {number}" for number in range(2, len(folders) + 3))]
+        folders[label] = next(name for name in names if name.casefold() not in taken)
+    return folders[label]
+
+
+def _file_name(row: _Labelled, source: Path) -> str:
+    suffix = PurePosixPath(row.file).suffix or source.suffix
+    return f"{row.image_id}-{row.sha256[:12]}{suffix}"
 
 
 def _labelled(store: Store, project_id: int) -> Iterator[_Labelled]:

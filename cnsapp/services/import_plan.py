@@ -14,7 +14,7 @@ from cnsapp.imaging.candidates import Candidate
 from cnsapp.services.tables import read_csv
 
 FOLDERS, FOLDER = "folders", "folder"
-SIDECAR = "labels.csv"  # a table of this name in the imported folder may give the groups
+SIDECAR = "labels.csv"  # a table of this name in the imported folder gives the groups
 
 Find = Callable[[Candidate, str], str | None]  # (file, its SHA-256) -> label or group
 
@@ -99,6 +99,7 @@ def _group_finder(
     may_read: Callable[[Path], bool],
 ) -> Find:
     if not group_from:
+        table = table or _sidecar(root, may_read)
         if table is not None and "group" in table.columns:
             with_groups = table
             return lambda file, sha256: with_groups.value(file, sha256, "group")
@@ -112,6 +113,15 @@ def _group_finder(
         found = table
         return lambda file, sha256: found.value(file, sha256, column)
     return _pattern(group_from, table)
+
+
+def _sidecar(root: Path, may_read: Callable[[Path], bool]) -> Table | None:
+    """Return the table that an export put beside its folders; what cannot be used is no such."""
+    path = root / SIDECAR
+    try:
+        return read_table(_allowed(path, may_read)) if path.is_file() else None
+    except InvalidInputError:
+        return None
 
 
 def _folder_above_label(file: Candidate, _sha256: str) -> str | None:

@@ -6,13 +6,15 @@ import csv
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError
 from cnsapp.services.exports import export_dataset, export_labels, export_model, folder_name
+from cnsapp.services.importing import import_folder
+from cnsapp.services.projects import create_project, rename_class
 from cnsapp.services.tables import csv_file, plain_cell, safe_cell
-from db.models import Image
+from db.models import Image, LabelClass
 from tests.integration.worlds import World, add_model, make_world
 
 
@@ -78,6 +80,40 @@ def test_a_dataset_has_one_folder_a_class_and_the_table(world: World, tmp_path: 
     assert len(list((out / "small_intestine").glob("*.png"))) == 3
 
 
+@pytest.mark.parametrize("labels", ["labels.csv", "folders"])
+def test_a_dataset_comes_back_with_its_labels_and_groups(
+    world: World, tmp_path: Path, labels: str
+) -> None:
+    rename_class(world.app.store, class_id=world.class_ids[1], name="-intestine")
+    out = tmp_path / "dataset"
+    export_dataset(world.app, project_id=world.project_id, out=out)
+    rows = rows_of(out / "labels.csv")
+    assert list(rows[0])[:5] == ["file", "sha256", "label", "group", "original"]
+    assert rows[0]["original"] == "class0/1.png"
+    again = create_project(world.app.store, name="again").id
+    report = import_folder(world.app, project_id=again, path=out, labels=labels)
+    assert (report.imported, report.labelled, report.skipped) == (5, 5, [])
+    assert what_is_known(world.app, again) == what_is_known(world.app, world.project_id)
+
+
+def what_is_known(app: App, project_id: int) -> list[tuple[str, str | None, str | None]]:
+    """Return the bytes, label and group of each labelled image."""
+    found = select(Image.sha256, LabelClass.name, Image.group_key).join(
+        LabelClass, LabelClass.id == Image.current_class_id
+    )
+    with app.store.reading() as session:
+        rows = session.execute(found.where(Image.project_id == project_id)).all()
+    return sorted((sha, name, group) for sha, name, group in rows)
+
+
+def test_classes_with_alike_folder_names_get_folders_of_their_own(app: App, tmp_path: Path) -> None:
+    world = make_world(app, {"a/b": 1, "A:b": 1, "a?b": 1})
+    out = tmp_path / "dataset"
+    export_dataset(app, project_id=world.project_id, out=out)
+    names = [row["file"].split("/")[0] for row in rows_of(out / "labels.csv")]
+    assert names == ["a_b", "A_b 2", "a_b 3"]
+
+
 def test_a_dataset_never_lands_in_a_folder_with_files(world: World, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(InvalidInputError, match="not empty"):
@@ -91,6 +127,8 @@ def test_a_missing_file_is_counted_and_the_rest_is_exported(world: World, tmp_pa
     world.app.store.path(stored).unlink()
     done = export_dataset(world.app, project_id=world.project_id, out=tmp_path / "d")
     assert (done.n, done.n_missing) == (4, 1)
+    files = {row["file"] for row in rows_of(tmp_path / "d" / "labels.csv")}
+    assert files == {f"{p.parent.name}/{p.name}" for p in (tmp_path / "d").glob("*/*")}
 
 
 def test_folder_names_work_on_every_system() -> None:
