@@ -42,8 +42,11 @@ def migrate(engine: Engine, url: str, root: Path) -> None:
     _refuse_foreign(config, found, tables, url)
     if found is not None:
         _back_up_first(url, root, found)
-    with engine.connect() as connection, connection.begin():
-        _upgrade(config, connection)
+    with engine.connect() as connection:
+        # the app and a command may start at once: the second waits, and finds nothing left to do
+        connection = connection.execution_options(sqlite_begin="IMMEDIATE")
+        with connection.begin():
+            _upgrade(config, connection)
 
 
 def _upgrade(config: Config, connection: Connection) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,16 @@ def test_an_old_sqlite_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_migrations_build_exactly_the_tables_of_the_models(app: App) -> None:
     command.check(migration_config(app.settings.database))
+
+
+def test_processes_that_open_a_new_folder_at_once_all_succeed(home: Path) -> None:
+    code = (
+        "import sys, pathlib\nfrom cnsapp.bootstrap import open_app\n"
+        "from cnsapp.settings import Settings\nopen_app(Settings(home=pathlib.Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", code, str(home)]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [(p.communicate()[1], p.returncode) for p in started] == [(b"", 0)] * 4
 
 
 def test_a_database_of_a_newer_version_is_left_alone(app: App, home: Path) -> None:
