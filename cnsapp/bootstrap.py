@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnsapp.settings import Settings
+from cnsapp.settings import Settings, read_settings
 from db.session import Store, open_store
 
 
@@ -22,7 +22,7 @@ def open_app(settings: Settings | None = None) -> App:
     Raises
     ------
     StoreError
-        The folder or database cannot be used; the sentence says what to do.
+        The settings, the folder or the database cannot be used; the sentence says what to do.
     """
-    settings = settings or Settings()
+    settings = settings or read_settings()
     return App(settings=settings, store=open_store(settings.database, settings.root))

@@ -69,10 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _noted() -> str:
-    from cnsapp.settings import Settings
+    from cnsapp.settings import read_settings
 
     try:
-        log = Settings().root / "logs" / "commands.log"
+        log = read_settings().root / "logs" / "commands.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as handle:
             moment = datetime.now(UTC).isoformat(timespec="seconds")

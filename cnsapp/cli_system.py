@@ -86,9 +86,8 @@ def worker(
 ) -> None:
     """Run a worker: it trains, predicts and explains what the app and other commands ask for."""
     from cnsapp.jobs.worker import main
-    from cnsapp.settings import Settings
 
-    raise typer.Exit(main(Settings(), device=device, until_job=until_job))
+    raise typer.Exit(main(device=device, until_job=until_job))
 
 
 def doctor(as_json: JsonFlag = False) -> None:
@@ -117,20 +116,26 @@ def backup(
 
     report = make_backup(opened(), out=out_file)
     line = f"{report.path}  ({report.n_files} files, {report.n_bytes / 1e6:.1f} MB)"
-    answer(report.as_json(), [line], as_json)
+    lines = [line]
+    if report.n_linked:
+        lines.append(
+            f"Not in it: the files of {report.n_linked} linked images, which stay where they are. "
+            "Keep a copy of those folders yourself."
+        )
+    answer(report.as_json(), lines, as_json)
 
 
 def restore(file: Path, as_json: JsonFlag = False) -> None:
     """Bring a backup back; what is in the data folder now is moved aside, never overwritten."""
     from cnsapp.services.backups import refuse_while_running, restore_backup
-    from cnsapp.settings import Settings
+    from cnsapp.settings import read_settings
 
-    settings = Settings()
+    settings = read_settings()
     if settings.database_url:
         raise CnsError(
-            "The database is on a server (CNS_DATABASE_URL).",
-            "A backup of this app holds a SQLite database.",
-            "Restore it with the server's tools, or unset CNS_DATABASE_URL.",
+            "CNS_DATABASE_URL names a database outside the data folder.",
+            "A restore brings back a whole data folder, with a database of its own.",
+            "Unset CNS_DATABASE_URL to restore; bring a server's database back with its own tools.",
         )
     if (settings.root / "cns.sqlite").exists():
         refuse_while_running(settings)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from cnsapp.errors import StoreError
 
 
 def default_import_roots() -> list[Path]:
@@ -52,3 +55,29 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The address SQLAlchemy opens."""
         return self.database_url or f"sqlite:///{(self.root / 'cns.sqlite').as_posix()}"
+
+
+def read_settings() -> Settings:
+    """Return the settings of the environment.
+
+    Raises
+    ------
+    StoreError
+        A variable cannot be read; the sentence names it and its value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        reason = first["msg"].partition(",")[0].replace("Input", "it")
+    except SettingsError as error:
+        field = (re.findall(r'field "(\w+)"', str(error)) or ["?"])[0]
+        reason = 'it should be a JSON list, such as ["/mnt/slides"]'
+    name = f"CNS_{field.upper()}"
+    value = next((v for key, v in os.environ.items() if key.upper() == name), "")
+    raise StoreError(
+        f"The environment variable {name} cannot be “{value}”: {reason}.",
+        "",
+        "Correct it, or unset it for the default.",
+    )

@@ -28,7 +28,7 @@ from cnsapp.jobs import states
 from cnsapp.jobs.lock import WorkerLock, be_nice, host_name, process_alive, slug
 from cnsapp.jobs.registry import all_kinds, import_light_tasks, importing, load_warm_up
 from cnsapp.jobs.running import Running, run_job
-from cnsapp.settings import Settings
+from cnsapp.settings import Settings, read_settings
 from db.models import Job
 from db.types import utc_now
 
@@ -61,11 +61,15 @@ def main(
     Returns
     -------
     int
-        75 when a worker for this folder and device runs already, 78 when the data folder cannot be
-        used. A worker that did start does not return: it ends the process (0, or 1 after an error
-        that is in the log), because a task's threads must not keep it alive.
+        75 when a worker for this folder and device runs already, 78 when the settings or the data
+        folder cannot be used. A worker that did start does not return: it ends the process (0, or 1
+        after an error that is in the log), because a task's threads must not keep it alive.
     """
-    settings = settings or Settings()
+    try:
+        settings = settings or read_settings()
+    except CnsError as error:
+        _say(str(error))
+        return CANNOT_START
     settings = settings.model_copy(update={"device": device or settings.device})
     lock = WorkerLock(settings.root, settings.device)
     try:

@@ -14,7 +14,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import CnsError, StoreError
 from cnsapp.jobs.supervisor import Supervisor
-from cnsapp.settings import Settings
+from cnsapp.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,7 @@ def opened() -> App:
     CnsError
         The settings, the data folder or the database cannot be used; in words.
     """
-    try:
-        settings = Settings()
-    except ValueError as error:
-        raise StoreError(
-            "A setting of this installation cannot be read.", _first_line(error), "Correct it."
-        ) from error
+    settings = read_settings()
     key = settings.model_dump_json()
     with _lock:
         if key not in _opened:
@@ -99,7 +94,3 @@ def _supervisor() -> Supervisor | None:
     except CnsError:
         return None
     return Supervisor(app.settings) if app.settings.start_worker else None
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
