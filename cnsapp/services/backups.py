@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ class BackupReport:
     n_files: int
     n_bytes: int
     counts: dict[str, int]
+    n_linked: int = 0  # files of linked images, which stay where they are
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts for `--json`."""
@@ -47,6 +49,7 @@ class BackupReport:
             "n_files": self.n_files,
             "n_bytes": self.n_bytes,
             "counts": self.counts,
+            "n_linked": self.n_linked,
         }
 
 
@@ -66,7 +69,9 @@ class RestoreReport:
 def make_backup(app: App, *, out: Path | None = None) -> BackupReport:
     """Write database, images and models into one zip with a manifest of SHA-256 sums.
 
-    The database is copied consistently while others work; the zip appears whole or not at all.
+    Images that are linked in place are not in it, since their files are not in the data folder;
+    their labels are. The database is copied consistently while others work; the zip appears whole
+    or not at all.
 
     Raises
     ------
@@ -151,7 +156,14 @@ def _write(app: App, database: Path, partial: Path, target: Path) -> BackupRepor
         archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
     with partial.open("rb+") as handle:
         os.fsync(handle.fileno())
-    return BackupReport(str(target), len(files), partial.stat().st_size, counts)
+    n_linked = _n_linked(app)
+    return BackupReport(str(target), len(files), partial.stat().st_size, counts, n_linked)
+
+
+def _n_linked(app: App) -> int:
+    with app.store.reading() as session:
+        linked = select(func.count(Image.stored_path.distinct())).where(Image.linked.is_(True))
+        return session.scalar(linked) or 0
 
 
 def _files(root: Path) -> Iterator[tuple[Path, str]]:
@@ -191,7 +203,15 @@ def _unpack(file: Path, fresh: Path) -> int:
                 raise KeyError(DATABASE)
             for name, sha256 in files.items():
                 _unpack_one(archive, name, sha256, fresh)
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise CnsError(
+            f"{file} cannot be unpacked beside the data folder: {error.strerror or error}.",
+            "The data folder was left as it is.",
+            "Make room on its disk, or give yourself access, then restore again.",
+        ) from error
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError, RuntimeError,
+    ) as error:  # fmt: skip
         raise InvalidInputError(
             f"{file} is not a backup of this app, or it is damaged ({error}).",
             "The data folder was left as it is.",

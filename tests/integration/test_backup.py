@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from cnsapp import cli_system
 from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services.backups import make_backup, restore_backup
 from cnsapp.services.health import examine
 from cnsapp.services.images import counts
-from cnsapp.services.projects import list_projects
+from cnsapp.services.importing import import_folder
+from cnsapp.services.projects import create_project, list_projects
 from cnsapp.settings import Settings
-from tests.integration.worlds import World, add_model, make_world
+from tests.integration.worlds import World, add_model, draw, make_world
 
 
 @pytest.fixture
@@ -37,6 +39,31 @@ def test_a_backup_comes_back_whole_in_another_place(world: World, tmp_path: Path
         assert [c for c in examine(restored) if c.state == "problem"] == []
     finally:
         restored.store.engine.dispose()
+
+
+def test_linked_images_are_said_to_be_missing_from_the_backup(
+    app: App, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "source" / "a.png", 0, 1)
+    project = create_project(app.store, name="p")
+    import_folder(app, project_id=project.id, path=tmp_path / "source", link=True)
+    report = make_backup(app, out=tmp_path / "b.zip")
+    assert (report.n_linked, report.n_files) == (1, 1)
+    monkeypatch.setattr(cli_system, "opened", lambda: app)
+    cli_system.backup(tmp_path / "c.zip")
+    assert "Not in it: the files of 1 linked images" in capsys.readouterr().out
+
+
+def test_a_backup_damaged_inside_is_refused_in_words(world: World, tmp_path: Path) -> None:
+    make_backup(world.app, out=tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        at = archive.getinfo("cns.sqlite").header_offset + 60
+    raw = bytearray((tmp_path / "b.zip").read_bytes())
+    raw[at : at + 400] = b"\xff" * 400
+    (tmp_path / "b.zip").write_bytes(raw)
+    with pytest.raises(InvalidInputError, match="damaged"):
+        restore_backup(tmp_path / "other", file=tmp_path / "b.zip")
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_was_there_before_is_moved_aside(world: World, home: Path, tmp_path: Path) -> None:
