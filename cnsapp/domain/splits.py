@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from cnsapp.errors import InvalidInputError
+
 Ints = NDArray[np.int64]
 
 BY_GROUP = "by group"
@@ -88,8 +90,10 @@ def grouped_folds(
 
     Raises
     ------
+    InvalidInputError
+        `by group` was asked for, and no image has a group.
     ValueError
-        Lengths differ, fewer than 2 folds asked for, or a scheme unknown or without its input.
+        Lengths differ, fewer than 2 folds asked for, or a scheme unknown or without names.
 
     References
     ----------
@@ -104,8 +108,10 @@ def grouped_folds(
             raise ValueError(f"{len(values)} {what} for {len(labels)} labels")
     any_group = groups is not None and any(group for group in groups)
     scheme = scheme or (BY_GROUP if any_group else BY_BLOCK if names is not None else RANDOM)
-    if scheme == BY_GROUP:
-        units = _units_of_groups(groups or [None] * len(labels))
+    if scheme == BY_GROUP and groups is not None and any_group:
+        units = _units_of_groups(groups)
+    elif scheme == BY_GROUP:
+        raise no_groups_to_split_by()
     elif scheme == BY_BLOCK and names is not None:
         units = _units_of_blocks(y, names, n_folds)
     elif scheme == RANDOM:
@@ -119,6 +125,15 @@ def grouped_folds(
     if scheme == BY_GROUP and groups is not None and (n := sum(not group for group in groups)):
         warnings.append(f"{n} of {len(labels)} images have no group: each counts as its own group.")
     return FoldPlan(folds, scheme, used, warnings)
+
+
+def no_groups_to_split_by() -> InvalidInputError:
+    """Return what is wrong with the scheme `by group` where there are no groups."""
+    return InvalidInputError(
+        "Folds by group were asked for, but no labelled image has a group.",
+        "Every image would be its own group: a random split under a better name.",
+        "Import the images again with their groups, or leave the setting `scheme` out.",
+    )
 
 
 def _units_of_groups(groups: Sequence[str | None]) -> Ints:

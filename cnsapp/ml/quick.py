@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnsapp.domain.calibration import expected_calibration_error, fit_temperature, softmax
 from cnsapp.domain.metrics import Evaluation, balanced_accuracy, confusion_matrix, evaluate
-from cnsapp.domain.splits import FoldPlan, grouped_folds
+from cnsapp.domain.splits import BY_GROUP, FoldPlan, grouped_folds
 from cnsapp.errors import Cancelled, CnsError
 from cnsapp.ml.features import FeatureLayout
 from cnsapp.ml.heads import LinearHead, class_weights, fit_head, fit_heads, standardiser
@@ -278,9 +278,12 @@ class _Run:
         n, v, d = x.shape
         mean, std = standardiser(x.reshape(-1, d))
         z = (x - mean) / std
+        groups, scheme = _pick(self.groups, train), self.plan.scheme
         inner = grouped_folds(
-            y, _pick(self.groups, train), n_folds=self.options.n_inner_folds, seed=self.seed,
-            names=_pick(self.names, train), scheme=self.plan.scheme,
+            y, groups, n_folds=self.options.n_inner_folds, seed=self.seed,
+            names=_pick(self.names, train),
+            # this fold may hold every image that has a group: the rest then goes by file names
+            scheme=None if scheme == BY_GROUP and not any(groups or []) else scheme,
         )  # fmt: skip
         masks = [inner.folds != k for k in range(inner.n_folds)] + [np.ones(n, bool)]
         rows = np.stack([self._weights(y, mask, v) for mask in masks])  # (inner + 1, n v)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from cnsapp.bootstrap import App
 from cnsapp.domain.presets import BACKBONES, check_options
 from cnsapp.domain.readiness import ClassCount, assess
+from cnsapp.domain.splits import BY_GROUP, no_groups_to_split_by
 from cnsapp.errors import InvalidInputError
 from cnsapp.jobs.states import ACTIVE
 from cnsapp.services import jobs
@@ -82,7 +83,8 @@ def start_training(
     Raises
     ------
     InvalidInputError
-        The labels do not suffice, a setting is unknown, or a run of this project is under way.
+        The labels do not suffice, a setting is unknown or cannot be met, or a run of this project
+        is under way.
     """
     _check_preset(preset, backbone)
     checked = check_options(options or {})
@@ -91,6 +93,8 @@ def start_training(
         raise InvalidInputError(
             " ".join(found.problems), "", "Label more images on the Label page, then train."
         )
+    if checked.get("scheme") == BY_GROUP and found.n_groups == 0:
+        raise no_groups_to_split_by()
     with app.store.writing() as session:  # two clicks at once: the second one sees the first
         _refuse_second(session, project_id)
         return jobs.add_job(

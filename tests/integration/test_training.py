@@ -72,6 +72,7 @@ def test_a_second_run_of_a_project_is_refused_while_one_is_under_way(app: App) -
         ({"backbone": "alexnet"}, "no backbone “alexnet”"),
         ({"options": {"epochs": 3}}, "no training setting “epochs”"),
         ({"options": {"n_folds": "1"}}, "n_folds cannot be “1”"),
+        ({"options": {"scheme": "by group"}}, "no labelled image has a group"),
     ],
 )
 def test_wrong_choices_are_named_before_the_start(

@@ -100,6 +100,12 @@ def test_held_out_answers_never_saw_their_own_group() -> None:
     assert honest.scheme == "by group" and honest.evaluation.interval_by == "group"
 
 
+def test_a_fold_that_holds_the_only_groups_out_leaves_the_rest_to_train_on() -> None:
+    x, y = blobs(60, classes=2)
+    groups = ["a", "a"] + [None] * 58  # without "a" no training image has a group
+    assert train(x, y, groups=groups, names=[f"{i}" for i in range(60)]).scheme == "by group"
+
+
 def test_probabilities_sum_to_one_and_the_same_seed_gives_the_same_model() -> None:
     x, y = blobs(spread=4)
     first, second = train(x, y, seed=3), train(x, y, seed=3)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnsapp.domain.splits import grouped_folds, natural_key
+from cnsapp.errors import InvalidInputError
 
 
 @given(
@@ -104,3 +105,11 @@ def test_wrong_input_is_refused() -> None:
         grouped_folds(np.zeros(3, int), n_folds=1)
     with pytest.raises(ValueError, match="needs names"):
         grouped_folds(np.zeros(3, int), scheme="by file-name blocks")
+
+
+@pytest.mark.parametrize("groups", [None, [None] * 6, [""] * 6])
+def test_by_group_without_any_group_is_refused_rather_than_split_at_random(
+    groups: list[str | None] | None,
+) -> None:
+    with pytest.raises(InvalidInputError, match="no labelled image has a group"):
+        grouped_folds(np.arange(6) % 2, groups, scheme="by group")
