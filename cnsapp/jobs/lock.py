@@ -1,10 +1,11 @@
-"""One worker per data folder, computer and device: a lock that the system frees when we die."""
+"""One worker a data folder, computer and device: a lock that the system frees when we die."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,21 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-") or "x"
 
 
+def device_meant(wish: str) -> str:
+    """Return the device that a wish most likely leads to, without loading torch for it.
+
+    Two workers with the wishes `auto` and `cuda:0` would share one GPU and its memory.
+    """
+    if wish == "cuda":
+        return "cuda:0"
+    if wish != "auto":
+        return wish
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if not hidden and (Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi")):
+        return "cuda:0"
+    return "mps" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "cpu"
+
+
 class WorkerLock:
     """The lock of one worker. It holds for the life of the process, however that ends.
 
@@ -31,7 +47,7 @@ class WorkerLock:
     """
 
     def __init__(self, root: Path, device: str) -> None:
-        self.path = root / f"worker-{slug(host_name())}-{slug(device)}.lock"
+        self.path = root / f"worker-{slug(host_name())}-{slug(device_meant(device))}.lock"
         self._file: BinaryIO | None = None
 
     def acquire(self) -> bool:

@@ -209,10 +209,10 @@ def test_the_worker_opens_no_port_and_lets_the_web_process_go_first(served: App)
 
 
 def test_two_workers_do_each_job_once(served: App) -> None:
-    other = served.settings.model_copy(update={"device": "auto"})
+    other = served.settings.model_copy(update={"device": "cuda:7"})
     process = start_worker(other)
     try:
-        until(lambda: WorkerLock(other.root, "auto").is_held_by_another())
+        until(lambda: WorkerLock(other.root, "cuda:7").is_held_by_another())
         before = len(lines(served, "notes.txt"))
         jobs = [submitted(served, "note") for _ in range(12)]
         for job_id in jobs:

@@ -382,6 +382,18 @@ def test_a_worker_gets_the_settings_of_its_app(
     assert Settings() == given
 
 
+def test_workers_whose_wishes_mean_one_device_share_one_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("cnsapp.jobs.lock.shutil.which", lambda _: "/usr/bin/nvidia-smi")
+    on_gpu = {WorkerLock(tmp_path, wish).path for wish in ("auto", "cuda", "cuda:0")}
+    assert len(on_gpu) == 1
+    assert not on_gpu & {WorkerLock(tmp_path, wish).path for wish in ("cpu", "cuda:1")}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert WorkerLock(tmp_path, "auto").path not in on_gpu
+
+
 def test_a_job_waits_until_the_warm_up_has_imported_what_it_needs(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
