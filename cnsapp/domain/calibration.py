@@ -53,6 +53,34 @@ def fit_temperature(logits: NDArray[np.floating], y: NDArray[np.integer]) -> flo
     return float(grid[len(grid) // 2])
 
 
+def cross_fitted_probabilities(
+    logits: NDArray[np.floating], y: NDArray[np.integer], folds: NDArray[np.integer]
+) -> Floats:
+    """Return probabilities whose temperature never saw the images that it scales.
+
+    What a temperature does is to be judged on other images than those that it was fitted to: each
+    fold is scaled by the temperature of the other folds.
+
+    Parameters
+    ----------
+    logits
+        (N, K) out-of-fold.
+    y
+        (N,) true class indices.
+    folds
+        (N,) fold of each image.
+
+    Returns
+    -------
+    (N, K) probabilities.
+    """
+    found = np.empty(logits.shape, np.float64)
+    for fold in np.unique(folds):
+        held = folds == fold
+        found[held] = softmax(logits[held], fit_temperature(logits[~held], y[~held]))
+    return found
+
+
 def expected_calibration_error(
     probabilities: NDArray[np.floating], y: NDArray[np.integer], n_bins: int = 15
 ) -> float | None:

@@ -13,7 +13,12 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cnsapp.domain.calibration import expected_calibration_error, fit_temperature, softmax
+from cnsapp.domain.calibration import (
+    cross_fitted_probabilities,
+    expected_calibration_error,
+    fit_temperature,
+    softmax,
+)
 from cnsapp.domain.metrics import Evaluation, balanced_accuracy, confusion_matrix, evaluate
 from cnsapp.domain.splits import BY_GROUP, FoldPlan, grouped_folds
 from cnsapp.errors import Cancelled, CnsError
@@ -92,7 +97,8 @@ class QuickResult:
     evaluation
         Of the out-of-fold predictions; `n` counts the images that could be held out.
     calibration_error
-        Expected calibration error of the out-of-fold probabilities, 0 to 1, or None.
+        Expected calibration error of the out-of-fold answers, 0 to 1, or None; each fold scaled by
+        the temperature of the others, so that it is not judged on what it was fitted to.
     controls
         Balanced accuracy of simpler models on the same folds, by name; None where undefined.
     warnings
@@ -374,6 +380,7 @@ def _report(
     probabilities = np.full(run.logits.shape, np.nan)
     probabilities[scored] = softmax(run.logits[scored], temperature)
     y, p = run.labels[scored], probabilities[scored]
+    unseen = cross_fitted_probabilities(run.logits[scored], y, run.plan.folds[scored])
     groups = _pick(run.groups, scored)
     return QuickResult(
         head=head,
@@ -389,7 +396,7 @@ def _report(
         folds=run.plan.folds,
         scheme=run.plan.scheme,
         evaluation=evaluate(y, p.argmax(1), run.n_classes, groups, run.seed),
-        calibration_error=expected_calibration_error(p, y),
+        calibration_error=expected_calibration_error(unseen, y),
         controls={},
         warnings=list(run.plan.warnings),
     )

@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
 from cnsapp.domain.calibration import (
+    cross_fitted_probabilities,
     expected_calibration_error,
     fit_temperature,
     risk_coverage,
@@ -110,6 +111,17 @@ def test_temperature_finds_the_factor_that_spoiled_the_logits() -> None:
 
 def test_temperature_stays_one_where_nothing_can_be_fitted() -> None:
     assert fit_temperature(np.zeros((3, 2)), np.zeros(3, int)) == 1.0
+
+
+def test_no_fold_is_scaled_by_a_temperature_that_saw_its_answers() -> None:
+    rng = np.random.default_rng(1)
+    logits, folds = rng.normal(0, 2, (90, 3)), np.arange(90) % 3
+    y = np.array([rng.choice(3, p=p) for p in softmax(logits)])
+    turned = np.where(folds == 0, (y + 1) % 3, y)
+    before = cross_fitted_probabilities(logits, y, folds)
+    after = cross_fitted_probabilities(logits, turned, folds)
+    assert (before[folds == 0] == after[folds == 0]).all()
+    assert (before[folds == 1] != after[folds == 1]).any()
 
 
 def test_calibration_error_of_a_hand_worked_case() -> None:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from cnsapp.domain.calibration import cross_fitted_probabilities, expected_calibration_error
 from cnsapp.errors import Cancelled, CnsError
 from cnsapp.ml.features import FeatureLayout, FeatureStore
 from cnsapp.ml.heads import class_weights, fit_head, fit_heads, standardiser
@@ -112,6 +113,17 @@ def test_probabilities_sum_to_one_and_the_same_seed_gives_the_same_model() -> No
     assert first.probabilities.sum(1) == pytest.approx(1)
     assert np.abs(first.probabilities - second.probabilities).max() < 1e-6
     assert np.abs(first.head.weight - second.head.weight).max() < 1e-6
+
+
+def test_the_calibration_error_is_measured_on_answers_the_temperature_did_not_see() -> None:
+    x, y = blobs(spread=6)
+    result = train(x, y)
+    logits = np.log(result.probabilities) * result.temperature  # but for a constant in each row
+    unseen = cross_fitted_probabilities(logits, y, result.folds)
+    assert result.calibration_error == pytest.approx(expected_calibration_error(unseen, y))
+    assert result.calibration_error != pytest.approx(
+        expected_calibration_error(result.probabilities, y)
+    )
 
 
 def test_a_class_with_one_image_is_in_the_model_but_not_in_the_score() -> None:
