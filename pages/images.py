@@ -156,15 +156,21 @@ def browse(here: Here, project: ProjectView) -> None:
 
 
 def choose_filter(here: Here, project: ProjectView, classes: list[ClassView]) -> ImageFilter:
-    """Draw the filters and return what they say."""
+    """Draw the filters, which live in the page's address, and return what they say."""
     state = st.selectbox(
-        "State", list(STATES), key="img_state", label_visibility="collapsed", width=160
+        "State",
+        list(STATES),
+        key="show",
+        bind="query-params",
+        label_visibility="collapsed",
+        width=160,
     )
     by_name = {c.name: c.id for c in classes}
     name = st.selectbox(
         "Class",
         [ANY_CLASS, *by_name],
-        key="img_class",
+        key="class",
+        bind="query-params",
         label_visibility="collapsed",
         width=170,
     )
@@ -174,13 +180,15 @@ def choose_filter(here: Here, project: ProjectView, classes: list[ClassView]) ->
         group = st.selectbox(
             "Group",
             [ANY_GROUP, *groups],
-            key="img_group",
+            key="group",
+            bind="query-params",
             label_visibility="collapsed",
             width=160,
         )
     name_part = st.text_input(
         "File name contains",
-        key="img_find",
+        key="find",
+        bind="query-params",
         placeholder="File name…",
         label_visibility="collapsed",
         width=170,
@@ -199,10 +207,12 @@ def turn_pages(here: Here, project: ProjectView, chosen: ImageFilter) -> ImagePa
     if st.session_state.get("img_sign") != sign:
         st.session_state["img_sign"] = sign
         st.session_state["img_at"] = {}
-    at = st.session_state["img_at"]
-    return images.list_images(
-        here.app.store, project_id=project.id, filter=chosen, limit=PAGE, **at
-    )
+    store, at = here.app.store, st.session_state["img_at"]
+    page = images.list_images(store, project_id=project.id, filter=chosen, limit=PAGE, **at)
+    if at and not page.items:  # they were labelled meanwhile and are in the list no more
+        st.session_state["img_at"] = {}
+        page = images.list_images(store, project_id=project.id, filter=chosen, limit=PAGE)
+    return page
 
 
 def draw_pager(page: ImagePage) -> None:

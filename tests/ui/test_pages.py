@@ -192,8 +192,23 @@ def test_what_nobody_foresaw_becomes_a_sentence_without_a_traceback(
 def test_images_filters_and_pages(screen: Screen) -> None:
     screen.open("images")
     assert "28 images: 24 labelled, 4 without a label." in screen.words
-    screen.test.text_input(key="img_find").input("no such name").run()
+    screen.test.text_input(key="find").input("no such name").run()
     assert "No image matches" in screen.words
+
+
+@pytest.mark.usefixtures("world")
+def test_images_takes_its_filters_from_the_address(screen: Screen) -> None:
+    screen.open("images", show="Labelled", find="class2/")
+    assert screen.test.selectbox(key="show").value == "Labelled"
+    assert "No image matches" in screen.words  # those are the ones without a label
+    assert screen.errors == []
+
+
+def test_images_does_not_stay_on_a_page_that_has_emptied(screen: Screen, world: World) -> None:
+    screen.open("images")
+    screen.test.session_state["img_at"] = {"after": world.image_ids[2][-1]}
+    screen.test.run()
+    assert "No image matches" not in screen.words
 
 
 def test_images_asks_for_an_import_with_labels_from_folders(
