@@ -39,10 +39,15 @@ def store(app: App) -> Store:
     return app.store
 
 
+def data_folder() -> Path:
+    """Return where real images may lie: beside the project, or where CNS_TEST_DATA says."""
+    return Path(os.environ.get("CNS_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real images, or skip: the product never contains or needs them."""
-    folder = Path(os.environ.get("CNS_TEST_DATA", ROOT.parent / "shared" / "data"))
+    folder = data_folder()
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder} (CNS_TEST_DATA names another place)")
     return folder

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from sqlalchemy import text
 
+from cnsapp.imaging.synthetic import ORGANS, make_tissue
 from tests.browser.conftest import ROOT, LiveApp
+from tests.conftest import data_folder
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -23,11 +26,12 @@ LABELLED, TO_LABEL, NEW = 24, 4, 3  # images a class
 
 
 @pytest.fixture(scope="module")
-def tissue(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
-    """Copy a part of the real colorectal tiles: some with labels, some without, some new."""
+def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lay out real colorectal tiles, or drawn ones: some labelled, some not, some new."""
     folder = tmp_path_factory.mktemp("tissue")
-    for name in CLASSES:
-        files = sorted((real_data / "crc5-he" / name).iterdir())
+    for place, name in enumerate(CLASSES):
+        real = data_folder() / "crc5-he" / name
+        files = sorted(real.iterdir()) if real.is_dir() else draw(folder / "drawn", name, place)
         for at, file in enumerate(files[: LABELLED + TO_LABEL + NEW]):
             if at < LABELLED:
                 target = folder / "labelled" / name / file.name
@@ -38,6 +42,17 @@ def tissue(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target)
     return folder
+
+
+def draw(folder: Path, name: str, place: int) -> list[Path]:
+    """Draw tissue for where there are no real tiles."""
+    organ = list(ORGANS)[place]
+    folder.mkdir(exist_ok=True)
+    files = []
+    for at in range(LABELLED + TO_LABEL + NEW):
+        files.append(folder / f"{name}_{at:02}.jpg")
+        Image.fromarray(make_tissue(organ, at % 6, at)).save(files[-1], quality=90)
+    return files
 
 
 class Visitor:
