@@ -1,4 +1,4 @@
-"""Confidences that mean what they say: temperature scaling, its check, the price of abstaining."""
+"""Confidences that mean what they say: temperature scaling and its check."""
 
 from __future__ import annotations
 
@@ -110,26 +110,3 @@ def expected_calibration_error(
     bins = np.clip((confidence * n_bins).astype(int), 0, n_bins - 1)
     gap = np.bincount(bins, weights=right - confidence, minlength=n_bins)
     return float(np.abs(gap).sum() / len(y))
-
-
-def risk_coverage(
-    probabilities: NDArray[np.floating], y: NDArray[np.integer]
-) -> tuple[Floats, Floats, Floats]:
-    """Return what abstaining buys: for every threshold, the share answered and the share wrong.
-
-    Returns
-    -------
-    thresholds, coverage, risk
-        (N,) each, by falling confidence: answering only at or above `thresholds[i]` answers the
-        share `coverage[i]` of the images and gets the share `risk[i]` of those wrong.
-
-    References
-    ----------
-    Geifman and El-Yaniv, Selective classification for deep neural networks, NeurIPS 2017.
-    """
-    confidence = probabilities.max(axis=1)
-    order = np.argsort(-confidence, kind="stable")
-    wrong = (probabilities.argmax(axis=1) != y)[order]
-    count = np.arange(1, len(y) + 1)
-    thresholds = np.asarray(confidence[order], np.float64)
-    return thresholds, count / max(len(y), 1), np.cumsum(wrong) / count

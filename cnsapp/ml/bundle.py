@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from cnsapp.domain.calibration import softmax
 from cnsapp.errors import CnsError
-from cnsapp.ml.features import FeatureExtractor, FeatureLayout
+from cnsapp.ml.features import FeatureExtractor
 from cnsapp.ml.heads import LinearHead
 from cnsapp.ml.quick import QuickResult
 
@@ -77,17 +76,6 @@ class Bundle:
     def backbone_id(self) -> str:
         """Registry id of the backbone."""
         return str(self.features["backbone"])
-
-    @property
-    def layout(self) -> FeatureLayout:
-        """Where the stages lie in a cached feature row."""
-        stages: list[tuple[str, int, int]] = self.features["stages"]  # type: ignore[assignment]
-        return FeatureLayout(tuple((str(name), int(a), int(b)) for name, a, b in stages))
-
-    def predict_rows(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return probabilities (N, K) of cached feature rows (N, D) of the clean view."""
-        logits = self.head.logits(rows[:, self.layout.columns(self.stages)])
-        return softmax(logits, self.temperature)
 
     def decide(self, probabilities: NDArray[np.floating]) -> str:
         """Return the class name for one image's probabilities (K,), or "unsure"."""

@@ -23,8 +23,6 @@ Pixels = NDArray[np.uint8]
 CLEAN = "clean"
 TRAIN_VIEWS: tuple[str, ...] = (CLEAN, "jitter1")
 """Views computed for every image right after import and used by the quick model."""
-ROTATIONS: tuple[str, ...] = ("rot90", "rot180", "rot270")
-"""Views that a model may average at prediction, beside the clean one."""
 JITTER_SCALE = 0.15
 JITTER_SHIFT = 12.0
 JITTER_VERSION = 1

@@ -8,7 +8,7 @@ score was not tuned on itself. The published head is then fitted to all images.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -456,8 +456,3 @@ def _data_warnings(y: Ints, names: Sequence[str], present: Ints, result: QuickRe
         if low <= chance:
             said.append(f"The score is not clearly above chance ({chance:.2f}).")
     return said
-
-
-def settings_json(options: QuickOptions) -> dict[str, object]:
-    """Return the options as plain data, for the model file."""
-    return asdict(options)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients, LayerGradCam
 from numpy.typing import NDArray
-from PIL import Image
 from torch.nn.functional import interpolate
 
 from cnsapp.errors import CnsError
@@ -164,54 +162,3 @@ def _to_image_size(raw: torch.Tensor, height: int, width: int) -> Map:
     sized = interpolate(positive, size=(height, width), mode="bilinear", align_corners=False)[0, 0]
     top = float(sized.max())
     return (sized / top if top > 0 else sized).numpy()
-
-
-def colour_table(colormap: str = "inferno") -> Pixels:
-    """Return a colour-blind-safe table (256, 3) uint8: inferno, cividis or viridis."""
-    from matplotlib import colormaps
-
-    if colormap not in ("inferno", "cividis", "viridis"):
-        raise CnsError(
-            f"There is no colour map {colormap!r}.", "", "Use inferno, cividis or viridis."
-        )
-    table: Pixels = (colormaps[colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
-    return table
-
-
-def map_rgba(saliency_map: Map, colormap: str = "inferno") -> Pixels:
-    """Return (H, W, 4) uint8: colour by strength, and opacity by strength, for blending."""
-    level = (np.clip(saliency_map, 0, 1) * 255).round().astype(np.uint8)
-    return np.dstack([colour_table(colormap)[level], level])
-
-
-def map_png(saliency_map: Map, colormap: str = "inferno") -> bytes:
-    """Return the map alone as a transparent PNG of the image's size, to lay over the image."""
-    return _png(map_rgba(saliency_map, colormap))
-
-
-def overlay_png(
-    image: Pixels, saliency_map: Map, opacity: float = 0.6, colormap: str = "inferno"
-) -> bytes:
-    """Return image and map blended as one PNG.
-
-    Parameters
-    ----------
-    image
-        uint8 (H, W, 3).
-    saliency_map
-        (H, W) in 0 to 1.
-    opacity
-        Of the strongest place, 0 to 1; weaker places are more transparent.
-    colormap
-        inferno, cividis or viridis.
-    """
-    rgba = map_rgba(saliency_map, colormap).astype(np.float32)
-    alpha = opacity * rgba[:, :, 3:] / 255
-    mixed = image * (1 - alpha) + rgba[:, :, :3] * alpha
-    return _png(mixed.round().astype(np.uint8))
-
-
-def _png(pixels: Pixels) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="PNG")
-    return out.getvalue()

@@ -188,12 +188,6 @@ _COLUMNS = select(
 )
 
 
-def list_items(store: Store, *, image_ids: Sequence[int]) -> list[ImageItem]:
-    """Return the items for these ids in the same order; ids that do not exist are left out."""
-    with store.reading() as session:
-        return items_in_order(session, image_ids)
-
-
 def get_image(store: Store, *, image_id: int) -> ImageDetail:
     """Return one image with its facts; raise NotFoundError when there is none."""
     with store.reading() as session:

@@ -16,9 +16,6 @@ from cnsapp.ui.tables import Bar, Column, bars, class_name, swatch, table, text
 CONTROL_WORDS = {
     "majority": "Always the largest class",
     "colour_only": "Colour only",
-    "color_only": "Colour only",
-    "handmade_svm": "Hand-made features, SVM",
-    "handmade_logistic": "Hand-made features, logistic regression",
 }
 CONTROL_HELP = (
     "The same images and folds, judged by something simpler. A model that is hardly better than "

@@ -12,7 +12,6 @@ from cnsapp.domain.calibration import (
     cross_fitted_probabilities,
     expected_calibration_error,
     fit_temperature,
-    risk_coverage,
     softmax,
 )
 from cnsapp.domain.metrics import bootstrap_interval, evaluate, wilson_interval
@@ -129,11 +128,3 @@ def test_calibration_error_of_a_hand_worked_case() -> None:
     y = np.array([0, 1, 0, 0])  # bin 0.9: half right; bin 0.6: half right
     assert expected_calibration_error(p, y, n_bins=10) == pytest.approx(0.5 * 0.4 + 0.5 * 0.1)
     assert expected_calibration_error(np.zeros((0, 2)), np.zeros(0, int)) is None
-
-
-def test_abstaining_below_the_sure_answers_removes_the_wrong_one() -> None:
-    p = np.array([[0.9, 0.1], [0.55, 0.45], [0.2, 0.8]])
-    thresholds, coverage, risk = risk_coverage(p, np.array([0, 1, 1]))
-    assert thresholds == pytest.approx([0.9, 0.8, 0.55])
-    assert coverage == pytest.approx([1 / 3, 2 / 3, 1])
-    assert risk == pytest.approx([0, 0, 1 / 3])

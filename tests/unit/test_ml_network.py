@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
+from cnsapp.domain.calibration import softmax
 from cnsapp.errors import Cancelled, CnsError
 from cnsapp.ml.backbones import BACKBONES, build_backbone, get_backbone
 from cnsapp.ml.bundle import Bundle, load_bundle, make_bundle, save_bundle
@@ -20,7 +19,7 @@ from cnsapp.ml.features import FeatureExtractor, pool_stages
 from cnsapp.ml.predict import Predictor
 from cnsapp.ml.preprocess import make_view, pixels_key
 from cnsapp.ml.quick import train_quick
-from cnsapp.ml.saliency import grad_cam, integrated_gradients, map_png, overlay_png
+from cnsapp.ml.saliency import grad_cam, integrated_gradients
 
 CPU = choose_device("cpu")
 Pixels = NDArray[np.uint8]
@@ -68,7 +67,8 @@ def test_the_network_gives_the_numbers_of_the_cached_feature_path(
     extractor: FeatureExtractor, bundle: Bundle, predictor: Predictor
 ) -> None:
     images, y = textures(6)
-    cached = bundle.predict_rows(extractor.extract(images)[:, : extractor.layout.n_network])
+    rows = extractor.extract(images)[:, extractor.layout.columns(bundle.stages)]
+    cached = softmax(bundle.head.logits(rows), bundle.temperature)
     assert predictor.predict(images) == pytest.approx(cached, abs=1e-4)
     assert (cached.argmax(1) == y).all()
 
@@ -177,7 +177,7 @@ def test_a_model_file_comes_back_as_it_was(bundle: Bundle, tmp_path: Path) -> No
     assert (again.head.weight == bundle.head.weight).all()
     assert again.class_ids == [4, 9] and again.class_names == ["fine", "coarse"]
     assert again.temperature == bundle.temperature and again.stages == bundle.stages
-    assert again.layout == bundle.layout and again.data_fingerprint == "abc"
+    assert again.features == bundle.features and again.data_fingerprint == "abc"
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -284,16 +284,3 @@ def test_integrated_gradients_add_up_to_the_change_of_the_logit(predictor: Predi
 def test_a_class_the_model_lacks_can_not_be_explained(predictor: Predictor) -> None:
     with pytest.raises(CnsError, match="no class number 2"):
         grad_cam(predictor, textures(1)[0][0], 2)
-
-
-def test_overlays_are_pngs_of_the_images_size() -> None:
-    image = np.full((20, 30, 3), 200, np.uint8)
-    strength = np.zeros((20, 30), np.float32)
-    strength[5, 7] = 1
-    mixed = np.asarray(Image.open(io.BytesIO(overlay_png(image, strength, 0.5))))
-    alone = np.asarray(Image.open(io.BytesIO(map_png(strength, "cividis"))))
-    assert mixed.shape == (20, 30, 3) and alone.shape == (20, 30, 4)
-    assert (mixed[0, 0] == 200).all() and (mixed[5, 7] != 200).any()
-    assert alone[0, 0, 3] == 0 and alone[5, 7, 3] == 255
-    with pytest.raises(CnsError, match="no colour map 'jet'"):
-        map_png(strength, "jet")
