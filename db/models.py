@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    true,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.types import UtcDateTime, utc_now
@@ -219,6 +229,8 @@ class Model(Base):
     )  # in the order of the model's outputs
     settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    # false while its predictions are written, in many short transactions: nobody sees it yet
+    ready: Mapped[bool] = mapped_column(default=True, server_default=true())
 
 
 class Prediction(Base):

@@ -177,7 +177,7 @@ def _images(app: App, sample: int) -> Check:
 
 def _models(app: App) -> Check:
     with app.store.reading() as session:
-        ids = list(session.scalars(select(Model.id)))
+        ids = list(session.scalars(select(Model.id).where(Model.ready.is_(True))))
     for model_id in ids:
         try:
             check_model_file(app, model_id=model_id)

@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.names import clean_name
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
 from db.models import Image, LabelClass, LabelEvent, Model, Prediction
+from db.queries import CHUNK
 from db.session import Store
 
 
@@ -56,7 +57,9 @@ def list_models(store: Store, *, project_id: int) -> list[ModelView]:
     """Return the models of a project, the newest first."""
     with store.reading() as session:
         rows = session.scalars(
-            select(Model).where(Model.project_id == project_id).order_by(Model.id.desc())
+            select(Model)
+            .where(Model.project_id == project_id, Model.ready.is_(True))
+            .order_by(Model.id.desc())
         ).all()
         names = dict(
             session.execute(
@@ -70,7 +73,8 @@ def get_model(store: Store, *, model_id: int, project_id: int | None = None) -> 
     """Return one model; raise NotFoundError when there is none (in that project)."""
     with store.reading() as session:
         row = session.get(Model, model_id)
-        if row is None or (project_id is not None and row.project_id != project_id):
+        elsewhere = row is not None and project_id not in (None, row.project_id)
+        if row is None or not row.ready or elsewhere:
             where = " in this project" if project_id is not None else ""
             raise NotFoundError(
                 f"There is no model number {model_id}{where}.", "", "List them with `models`."
@@ -88,7 +92,9 @@ def get_model(store: Store, *, model_id: int, project_id: int | None = None) -> 
 def latest_model(store: Store, *, project_id: int) -> ModelView:
     """Return the newest model of a project; raise NotFoundError when none was trained yet."""
     with store.reading() as session:
-        newest = session.scalar(select(func.max(Model.id)).where(Model.project_id == project_id))
+        newest = session.scalar(
+            select(func.max(Model.id)).where(Model.project_id == project_id, Model.ready.is_(True))
+        )
     if newest is None:
         raise NotFoundError(
             "This project has no model yet.", "", "Train one first: label images, then Train."
@@ -109,6 +115,24 @@ def rename_model(store: Store, *, model_id: int, name: str) -> ModelView:
             raise NotFoundError(f"There is no model number {model_id}.")
         row.name = shown
     return get_model(store, model_id=model_id)
+
+
+def discard_unready(store: Store, *, job_id: int) -> None:
+    """Remove what a run that was killed had written of its model's rows, a little at a time."""
+    with store.reading() as session:
+        ids = session.scalars(
+            select(Model.id).where(Model.job_id == job_id, Model.ready.is_(False))
+        ).all()
+    for model_id in ids:
+        mine = select(Prediction.id).where(Prediction.model_id == model_id).limit(CHUNK)
+        left = True
+        while left:
+            with store.writing() as session:
+                part = session.scalars(mine).all()
+                session.execute(delete(Prediction).where(Prediction.id.in_(part)))
+            left = bool(part)
+        with store.writing() as session:
+            session.execute(delete(Model).where(Model.id == model_id, Model.ready.is_(False)))
 
 
 def check_model_file(app: App, *, model_id: int) -> Path:

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from cnsapp.bootstrap import App
 from cnsapp.jobs.states import ACTIVE
 from cnsapp.services.import_uploads import PREFIX
+from cnsapp.services.models import discard_unready
 from db.models import Job, Model
 
 HOUR, DAY = 3600.0, 86_400.0  # seconds
@@ -28,7 +29,8 @@ def model_path(job_id: int, token: str) -> str:
 
 
 def tidy(app: App) -> int:
-    """Remove old left-overs and return how many."""
+    """Remove old left-overs and return how many files and folders there were."""
+    _discard_half_models(app)
     left = [*_unused_uploads(app), *_unrecorded_models(app)]
     for path in left:
         if path.is_dir():
@@ -72,6 +74,15 @@ def _unrecorded_models(app: App) -> list[Path]:
         if is_left and _is_older(path, HOUR):
             left.append(path)
     return left
+
+
+def _discard_half_models(app: App) -> None:
+    over = select(Job.id).where(Job.state.not_in(ACTIVE))
+    half = select(Model.job_id).where(Model.ready.is_(False), Model.job_id.in_(over))
+    with app.store.reading() as session:
+        job_ids = {job_id for job_id in session.scalars(half) if job_id is not None}
+    for job_id in job_ids:
+        discard_unready(app.store, job_id=job_id)
 
 
 def _is_older(path: Path, seconds: float) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.presets import DEFAULT_BACKBONE
@@ -27,12 +27,15 @@ from cnsapp.ml.features import N_COLOUR, FeatureExtractor, FeatureLayout, Featur
 from cnsapp.ml.preprocess import TRAIN_VIEWS
 from cnsapp.ml.quick import QuickOptions, QuickProgress, QuickResult, train_quick
 from cnsapp.services.images import reading_rule
+from cnsapp.services.label_import import PAUSE
+from cnsapp.services.models import discard_unready
 from cnsapp.services.projects import ClassView, list_classes
 from cnsapp.services.scores import scores_json
 from cnsapp.services.tidying import model_path
 from cnsapp.tasks.features import Failures, compute
 from cnsapp.tasks.resources import Source, extractor_of, feature_key, feature_store
 from db.models import Image, LabelEvent, Model, Prediction
+from db.queries import chunks
 from db.session import Store
 
 HEAD_STARTS = 0.75  # part of the progress that missing features take
@@ -108,7 +111,7 @@ def find_result(store: Store, job_id: int) -> dict[str, Any] | None:
     """Return what a run that was killed after its last transaction had made, or None."""
     with store.reading() as session:
         row = session.execute(
-            select(Model.id, Model.metrics).where(Model.job_id == job_id)
+            select(Model.id, Model.metrics).where(Model.job_id == job_id, Model.ready.is_(True))
         ).one_or_none()
     return None if row is None else {"model_id": row[0], "metrics": row[1]}
 
@@ -284,7 +287,7 @@ def _keep(
     extractor: FeatureExtractor,
     rule: ReadingRule,
 ) -> dict[str, Any]:
-    """Write the file, then model and predictions in one transaction; once a job, whatever comes."""
+    """Write the file, then the rows of predictions and model; once a job, whatever comes."""
     settings = as_json(
         {
             "preset": "quick",
@@ -304,33 +307,53 @@ def _keep(
     )
     path = model_path(job.id, uuid.uuid4().hex)
     sha256 = save_bundle(app.store.path(path), bundle)
-    rows = _prediction_rows(snapshot, result)
-    with app.store.writing() as session:
-        made = session.execute(
-            select(Model.id, Model.metrics).where(Model.job_id == job.id)
-        ).one_or_none()
-        if made is None:
-            n = session.scalar(select(func.count()).where(Model.project_id == job.project_id)) or 0
-            name = job.payload.get("options", {}).get("name") or f"Quick {n + 1}"
-            model = Model(
-                project_id=job.project_id,
-                job_id=job.id,
-                name=name,
-                preset="quick",
-                backbone=extractor.backbone.row.id,
-                path=path,
-                sha256=sha256,
-                metrics=metrics,
-                class_ids=result.class_ids,
-                settings=settings,
+    made = _record(
+        app.store,
+        Model(
+            project_id=job.project_id,
+            job_id=job.id,
+            name=str(job.payload.get("options", {}).get("name") or ""),
+            preset="quick",
+            backbone=extractor.backbone.row.id,
+            path=path,
+            sha256=sha256,
+            metrics=metrics,
+            class_ids=result.class_ids,
+            settings=settings,
+            ready=False,
+        ),
+        _prediction_rows(snapshot, result),
+    )
+    if made is None:  # another worker was quicker with the same job
+        app.store.path(path).unlink(missing_ok=True)
+    return find_result(app.store, job.id) or {}
+
+
+def _record(store: Store, model: Model, rows: list[dict[str, Any]]) -> int | None:
+    """Write predictions in short transactions, then let the model be seen; return its number.
+
+    In one transaction 100,000 rows would hold up for seconds whoever labels meanwhile.
+    """
+    discard_unready(store, job_id=model.job_id or 0)
+    with store.writing() as session:
+        session.add(model)
+        session.flush()
+    for part in chunks(rows):
+        with store.writing() as session:
+            session.execute(insert(Prediction), [row | {"model_id": model.id} for row in part])
+        time.sleep(PAUSE)
+    seen = select(func.count()).select_from(Model).where(Model.ready.is_(True))
+    with store.writing() as session:
+        if not session.scalar(seen.where(Model.job_id == model.job_id)):
+            n = session.scalar(seen.where(Model.project_id == model.project_id)) or 0
+            session.execute(
+                update(Model)
+                .where(Model.id == model.id)
+                .values(ready=True, name=model.name or f"Quick {n + 1}")
             )
-            session.add(model)
-            session.flush()
-            if rows:
-                session.execute(insert(Prediction), [r | {"model_id": model.id} for r in rows])
-            return {"model_id": model.id, "metrics": metrics}
-    app.store.path(path).unlink(missing_ok=True)  # another worker was quicker with the same job
-    return {"model_id": made[0], "metrics": made[1]}
+            return model.id
+    discard_unready(store, job_id=model.job_id or 0)
+    return None
 
 
 def _prediction_rows(snapshot: Snapshot, result: QuickResult) -> list[dict[str, Any]]:

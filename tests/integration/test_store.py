@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import StoreError
+from cnsapp.services.models import list_models
 from cnsapp.settings import Settings
 from db.backup import copy_database
 from db.migrate import migration_config
@@ -54,6 +55,27 @@ def test_processes_that_open_a_new_folder_at_once_all_succeed(home: Path) -> Non
     command = [sys.executable, "-c", code, str(home)]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
     assert [(p.communicate()[1], p.returncode) for p in started] == [(b"", 0)] * 4
+
+
+def test_a_database_of_the_first_version_is_upgraded_after_a_backup(app: App, home: Path) -> None:
+    config = migration_config(app.settings.database)
+    with app.store.engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    project = "INSERT INTO project VALUES (1, 'p', 'p', '{}', '2026-01-01 00:00:00')"
+    model = (
+        "INSERT INTO model (id, project_id, name, preset, backbone, path, sha256, metrics, "
+        "class_ids, settings, created_at) "
+        "VALUES (1, 1, 'm', 'quick', 'b', 'x', '0', '{}', '[]', '{}', '2026-01-01 00:00:00')"
+    )
+    with app.store.engine.begin() as connection:
+        connection.exec_driver_sql(project)
+        connection.exec_driver_sql(model)
+    app.store.engine.dispose()
+    again = open_app(app.settings)
+    assert [m.name for m in list_models(again.store, project_id=1)] == ["m"]
+    assert len(list((home / "backups").glob("before-upgrade-from-0001-*.sqlite"))) == 1
+    again.store.engine.dispose()
 
 
 def test_a_database_of_a_newer_version_is_left_alone(app: App, home: Path) -> None:

@@ -8,13 +8,19 @@ import pytest
 from sqlalchemy import func, select
 
 from cnsapp.bootstrap import App
-from cnsapp.errors import CnsError, InvalidInputError
+from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
 from cnsapp.jobs.context import JobContext
 from cnsapp.jobs.running import run_here
 from cnsapp.services import jobs
 from cnsapp.services.images import image_path
-from cnsapp.services.models import get_model, labels_changed_since
+from cnsapp.services.models import (
+    get_model,
+    labels_changed_since,
+    latest_model,
+    list_models,
+)
 from cnsapp.services.review import confusion
+from cnsapp.services.tidying import tidy
 from cnsapp.services.training import (
     active_training,
     queue_features,
@@ -191,6 +197,29 @@ def test_a_class_whose_files_are_gone_is_left_out_and_two_are_needed(app: App) -
     job = trained(world)
     assert job.state == "failed"
     assert "could not be read" in str(job.error) and "2 more needed" in str(job.error)
+
+
+def test_a_model_is_seen_only_with_all_its_predictions_and_half_ones_go(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(app, {"liver": 4, "lung": 4})
+
+    def cut_off(rows: list[Any]) -> Any:
+        yield rows[:2]
+        assert n_rows(app, Prediction) == 2  # written by now, in a transaction of their own
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "chunks", cut_off)
+        job = trained(world)
+    assert job.state == "failed"
+    assert (n_rows(app, Model), list_models(app.store, project_id=world.project_id)) == (1, [])
+    with pytest.raises(NotFoundError, match="no model"):
+        latest_model(app.store, project_id=world.project_id)
+    tidy(app)
+    assert (n_rows(app, Model), n_rows(app, Prediction)) == (0, 0)
+    (model,) = [get_model(app.store, model_id=trained(world).result["model_id"])]
+    assert (model.name, n_rows(app, Prediction)) == ("Quick 1", 8)
 
 
 def test_missing_groups_are_told_once(app: App) -> None:
