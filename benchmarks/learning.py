@@ -138,7 +138,7 @@ def prediction(predictor: Predictor, extractor: FeatureExtractor, folder: Path) 
     paths, ratios = sorted(folder.iterdir()), []
     for _turn in range(3):
         alone = len(paths) / seconds(lambda: bare_forward(extractor, len(paths)))
-        ours = len(paths) / seconds(lambda: list(predictor.predict_files(paths, pixels)))
+        ours = len(paths) / seconds(lambda: predictor.predict(map(pixels, paths)))
         ratios.append((ours / alone, ours, alone))
     ratio, ours, alone = sorted(ratios)[1]
     note = f"{ours:.0f} against {alone:.0f} img/s, n = 3 x {len(paths):,}"

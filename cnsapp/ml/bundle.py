@@ -19,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from cnsapp.errors import CnsError
@@ -29,7 +28,6 @@ from cnsapp.ml.quick import QuickResult
 
 FORMAT = "cnsapp-quick"
 FORMAT_VERSION = 1
-UNSURE = "unsure"
 _META_KEY = "cnsapp"
 _PACKAGES = ("cnsapp", "torch", "torchvision", "timm", "numpy", "pillow")
 
@@ -76,11 +74,6 @@ class Bundle:
     def backbone_id(self) -> str:
         """Registry id of the backbone."""
         return str(self.features["backbone"])
-
-    def decide(self, probabilities: NDArray[np.floating]) -> str:
-        """Return the class name for one image's probabilities (K,), or "unsure"."""
-        best = int(probabilities.argmax())
-        return self.class_names[best] if probabilities[best] >= self.threshold else UNSURE
 
 
 def make_bundle(

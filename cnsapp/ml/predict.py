@@ -1,9 +1,8 @@
-"""A model applied to new images: a stream in, one answer an image out, bad files named."""
+"""A model applied to new images: a stream in, one answer an image out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +18,6 @@ from cnsapp.ml.preprocess import Pixels, Preprocessing, make_view
 from cnsapp.ml.streams import batches, run_batches
 
 Probabilities = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class FilePrediction:
-    """The answer for one file: probabilities (K,) and decision, or why there is none."""
-
-    path: Path
-    probabilities: Probabilities | None
-    predicted: str | None
-    confidence: float | None
-    decision: str | None
-    error: str | None = None
 
 
 class Predictor:
@@ -94,55 +81,6 @@ class Predictor:
         return (
             np.concatenate(rows) if rows else np.zeros((0, len(self.bundle.class_ids)), np.float32)
         )
-
-    def predict_files(
-        self,
-        paths: Iterable[Path],
-        read: Callable[[Path], Pixels],
-        *,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Iterator[FilePrediction]:
-        """Yield one answer a file, in order. A file that cannot be read gets its reason instead.
-
-        Parameters
-        ----------
-        paths
-            Files; may be a generator over a large folder.
-        read
-            Returns uint8 (H, W, 3); runs in a second thread.
-        cancelled
-            Asked before every batch; `Cancelled` is raised then.
-        """
-        parts = batches(self._read_all(paths, read), self._images_a_batch)
-        for answers in run_batches(self._answer_all, parts, self.device, cancelled):
-            yield from answers
-
-    def _answer_all(
-        self, batch: list[tuple[Path, list[Pixels] | None, str | None]]
-    ) -> list[FilePrediction]:
-        good = [views for _, views, _ in batch if views is not None]
-        answers = iter(self._run(good)) if good else iter(())
-        return [
-            FilePrediction(path, None, None, None, None, error)
-            if views is None
-            else self._answer(path, next(answers))
-            for path, views, error in batch
-        ]
-
-    def _read_all(
-        self, paths: Iterable[Path], read: Callable[[Path], Pixels]
-    ) -> Iterator[tuple[Path, list[Pixels] | None, str | None]]:
-        for path in paths:
-            try:
-                yield path, self._views(read(path)), None
-            except Exception as error:  # any reader's complaint belongs beside its file
-                yield path, None, str(error) or type(error).__name__
-
-    def _answer(self, path: Path, probabilities: Probabilities) -> FilePrediction:
-        best = int(probabilities.argmax())
-        decision = self.bundle.decide(probabilities)
-        name = self.bundle.class_names[best]
-        return FilePrediction(path, probabilities, name, float(probabilities[best]), decision)
 
     @property
     def _images_a_batch(self) -> int:

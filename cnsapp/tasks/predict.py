@@ -21,7 +21,6 @@ from cnsapp.imaging.reader import read_image
 from cnsapp.imaging.store import hash_file
 from cnsapp.imaging.window import ReadingRule
 from cnsapp.jobs.context import JobContext
-from cnsapp.ml.bundle import UNSURE
 from cnsapp.ml.preprocess import Pixels, make_view
 from cnsapp.ml.streams import batches, prefetch
 from cnsapp.services.import_source import Source, limits_of, opened_source
@@ -35,6 +34,7 @@ from cnsapp.tasks.resources import LoadedModel, model_rule, predictor_of
 CHUNK = 32
 THUMB = 256
 SHOWN_FAILURES = 500  # of the unreadable files that a result lists by name
+UNSURE = "unsure"  # the decision below the model's threshold
 
 
 @dataclass

@@ -207,27 +207,6 @@ def test_other_weights_than_those_trained_on_are_refused(bundle: Bundle) -> None
         Predictor(Bundle(**changed), CPU)
 
 
-def test_one_bad_file_is_named_and_the_others_are_answered(predictor: Predictor) -> None:
-    images, y = textures(9)
-
-    def read(path: Path) -> Pixels:
-        if path.name == "4":
-            raise CnsError("The file is truncated.")
-        return images[int(path.name)]
-
-    answers = list(predictor.predict_files((Path(str(i)) for i in range(9)), read))
-    assert [a.path.name for a in answers] == [str(i) for i in range(9)]
-    assert answers[4].error == "The file is truncated." and answers[4].decision is None
-    good = [a for i, a in enumerate(answers) if i != 4]
-    assert [a.predicted for a in good] == [["fine", "coarse"][c] for i, c in enumerate(y) if i != 4]
-
-
-def test_below_the_threshold_the_decision_is_unsure(bundle: Bundle) -> None:
-    assert bundle.decide(np.array([0.49, 0.5])) == "coarse"
-    strict = Bundle(**{**vars(bundle), "threshold": 0.9})
-    assert strict.decide(np.array([0.2, 0.8])) == "unsure"
-
-
 def test_rotations_are_averaged_where_the_model_says_so(bundle: Bundle) -> None:
     views = ("clean", "rot90", "rot180", "rot270")
     averaging = Predictor(Bundle(**{**vars(bundle), "predict_views": views}), CPU)
