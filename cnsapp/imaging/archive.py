@@ -95,7 +95,8 @@ def _name(member: zipfile.ZipInfo) -> str:
 def _check_member(path: Path, name: str, member: zipfile.ZipInfo) -> None:
     plain = (name or "").replace("\\", "/")
     parts = plain.split("/")
-    outside = plain.startswith("/") or ".." in parts or ":" in parts[0] or "\x00" in plain
+    climbs = any(part.startswith("..") and not part.strip(". ") for part in parts)  # also ".. "
+    outside = plain.startswith("/") or climbs or ":" in parts[0] or "\x00" in plain
     if outside:
         raise _refused(path, f"the member “{name[:200]}” has a path that leads out of the archive")
     if stat.S_ISLNK(member.external_attr >> 16):

@@ -66,7 +66,7 @@ def safe_name(name: str) -> list[str]:
     """
     parts = []
     for part in unicodedata.normalize("NFC", name).replace("\\", "/").split("/"):
-        clean = UNSAFE.sub("_", part).strip().rstrip(".")
+        clean = UNSAFE.sub("_", part).strip().rstrip(". ")  # Windows would read ".. " as ".."
         if clean and not RESERVED.fullmatch(clean):
             parts.append(_fitting(clean))
     return parts or ["file"]

@@ -33,6 +33,7 @@ from cnsapp.services.import_source import (
 )
 from cnsapp.services.import_uploads import save_uploads
 from cnsapp.services.labels import clean_annotator, import_labels
+from cnsapp.services.projects import check_class_name
 from db.models import Image, Project
 
 __all__ = [
@@ -192,6 +193,15 @@ def _go_on() -> None:
     return None
 
 
+def _as_text(path: Path) -> str:
+    try:
+        return os.fspath(path).encode("utf-8").decode("utf-8")
+    except UnicodeEncodeError as error:  # the database holds text, a name on disk is bytes
+        raise InvalidInputError(
+            "The file's name is no valid text, so it cannot be linked; import it without linking."
+        ) from error
+
+
 class _Import:
     """One import: threads read files, this thread stores what they found in the files' order."""
 
@@ -290,7 +300,7 @@ class _Import:
             return self._bring_in(candidate, kind)
         except WindowMissingError:
             raise
-        except UnreadableImageError as error:
+        except (UnreadableImageError, InvalidInputError) as error:
             return Skipped(candidate.name, error.what)
         except OSError as error:
             return Skipped(candidate.name, f"The file cannot be read: {error.strerror or error}.")
@@ -323,14 +333,17 @@ class _Import:
         return arrival
 
     def _arrival(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
+        label = self.plan.label_of(candidate, part.sha256)
+        if label is not None:
+            check_class_name(label)
         return Arrival(
             name=candidate.name,
             sha256=part.sha256,
             n_bytes=part.n_bytes,
-            label=self.plan.label_of(candidate, part.sha256),
+            label=label,
             group=self.plan.group_of(candidate, part.sha256),
             part=None,
-            stored_path=os.fspath(candidate.path.resolve())
+            stored_path=_as_text(candidate.path.resolve())
             if self.link
             else self.folder.original_name(part.sha256, SUFFIXES[kind]),
             linked=self.link,

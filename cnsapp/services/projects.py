@@ -161,6 +161,11 @@ def find_or_add_classes(session: Session, project_id: int, names: Sequence[str])
     return found
 
 
+def check_class_name(name: str) -> None:
+    """Raise InvalidInputError when no class can have this name: empty, too long, unprintable."""
+    _checked(name, "class")
+
+
 def class_view(row: LabelClass) -> ClassView:
     """Return the plain view of a class row."""
     return ClassView(

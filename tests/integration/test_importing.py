@@ -334,7 +334,8 @@ def test_a_zip_is_imported_like_its_folder_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "name", ["../out.png", "/abs.png", "a/../../out.png", "..\\out.png", "C:\\out.png"]
+    "name",
+    ["../out.png", "/abs.png", "a/../../out.png", "..\\out.png", "C:\\out.png", ".. /out.png"],
 )
 def test_a_zip_that_climbs_out_is_refused_as_a_whole(
     app: App, project: int, tmp_path: Path, name: str
@@ -513,10 +514,11 @@ def test_uploads_keep_their_folders_and_cannot_leave_theirs(app: App) -> None:
         ("liver/a?.png", b"2"),
         ("../../etc/x.png", b"3"),
         ("nul", b"4"),
+        (".. ./b.png", b"5"),
     ]
     folder = save_uploads(app, files=files)
     found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    assert found == ["etc/x.png", "file", "liver/a_ (2).png", "liver/a_.png"]
+    assert found == ["b.png", "etc/x.png", "file", "liver/a_ (2).png", "liver/a_.png"]
     assert folder.parent == app.store.path("uploads")
     with pytest.raises(InvalidInputError, match="No file"):
         save_uploads(app, files=[])
@@ -528,8 +530,22 @@ def test_names_that_are_no_valid_text_are_imported(app: App, project: int, tmp_p
     name = os.fsencode(source) + b"/bad_\xff.png"
     with open(name, "wb") as handle:  # noqa: PTH123 - the name is bytes
         handle.write(draw(tmp_path / "x.png", 5).read_bytes())
-    report = import_folder(app, project_id=project, path=source)
+    draw(source / "good.png", 6)
+    report = import_folder(app, project_id=project, path=source, link=True)
     assert report.imported == 1
+    assert "cannot be linked" in report.skipped[0].reason
+    assert import_folder(app, project_id=project, path=source).imported == 1
+
+
+def test_a_label_that_no_class_can_have_stops_its_own_file_only(
+    app: App, project: int, tmp_path: Path
+) -> None:
+    for folder in ("liver", "x" * 201):
+        draw(tmp_path / "s" / folder / f"{folder[:5]}.png", len(folder))
+    report = import_folder(app, project_id=project, path=tmp_path / "s", labels="folders")
+    assert (report.imported, report.labelled) == (1, 1)
+    assert "201 characters" in report.skipped[0].reason
+    assert len(stored_files(app)) == 1
 
 
 def test_the_odd_files_are_all_accounted_for(app: App, project: int, real_data: Path) -> None:
