@@ -9,6 +9,7 @@ from cnsapp.services import images, jobs, models, projects, training
 from cnsapp.services.jobs import JobView
 from cnsapp.services.models import ModelView
 from cnsapp.services.projects import ProjectView
+from cnsapp.services.training import Readiness
 from cnsapp.ui import frame, sidebar, words
 from cnsapp.ui.figures import labels_of_classes
 from cnsapp.ui.frame import Here
@@ -132,7 +133,8 @@ def project_home(here: Here, project: ProjectView) -> None:
             demo_dialog(here)
     store = here.app.store
     found = models.list_models(store, project_id=project.id)
-    at = standing(here, project, found[0] if found else None)
+    ready = training.readiness(store, project_id=project.id)
+    at = standing(here, project, found[0] if found else None, ready)
     todo = next_step(at)
     steps(here, project, at, found, todo)
     with st.container(horizontal=True, vertical_alignment="center", key="home_next"):
@@ -148,7 +150,7 @@ def project_home(here: Here, project: ProjectView) -> None:
         recent_runs(jobs.list_jobs(store, project_id=project.id, but=["explain"], limit=6))
     with right:
         st.subheader("Labels", anchor=False)
-        labels_of_classes(training.readiness(store, project_id=project.id).per_class)
+        labels_of_classes(ready.per_class)
 
 
 @st.dialog("New project")
@@ -165,7 +167,9 @@ def demo_dialog(here: Here) -> None:
         demo(here)
 
 
-def standing(here: Here, project: ProjectView, newest: ModelView | None) -> Standing:
+def standing(
+    here: Here, project: ProjectView, newest: ModelView | None, ready: Readiness
+) -> Standing:
     """Return where the project stands."""
     store = here.app.store
     counts = images.counts(store, project_id=project.id)
@@ -174,7 +178,7 @@ def standing(here: Here, project: ProjectView, newest: ModelView | None) -> Stan
         n_images=counts.images,
         n_unlabelled=counts.unlabelled,
         n_labelled=counts.labelled,
-        can_train=training.readiness(store, project_id=project.id).ok,
+        can_train=ready.ok,
         trains_now=training.active_training(store, project_id=project.id) is not None,
         has_model=newest is not None,
         n_changed=changed,
