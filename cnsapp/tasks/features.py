@@ -82,14 +82,16 @@ def compute(
     sources: Sequence[Source],
     backbone: str,
     *,
+    rule: ReadingRule | None = None,
     span: tuple[float, float] = (0.0, 1.0),
     pause: Callable[[], None] | None = None,
 ) -> tuple[int, Failures]:
     """Compute the features that these images lack; return how many and what could not be read.
 
-    `span` is the part of the job's progress that this takes.
+    `rule` is how the images are read (None: as the project reads them now), `span` the part of the
+    job's progress that this takes.
     """
-    rule = reading_rule(app.store, project_id=_project_of(job))
+    rule = rule or reading_rule(app.store, project_id=_project_of(job))
     job.progress(span[0], "Looking for images without features")
     extractor = extractor_of(app, backbone)
     kept = feature_store(app, extractor)

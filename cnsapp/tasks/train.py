@@ -98,7 +98,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     rule = reading_rule(app.store, project_id=job.project_id)
     snapshot = take_snapshot(app, job.project_id)
     sources = [image.source for image in snapshot.images]
-    n_new, failures = compute(app, job, sources, backbone, span=(0.02, HEAD_STARTS))
+    n_new, failures = compute(app, job, sources, backbone, rule=rule, span=(0.02, HEAD_STARTS))
     snapshot = snapshot.without(failures)
     result = _learn(app, job, snapshot, extractor, rule, HEAD_STARTS if n_new else 0.1)
     metrics = as_json(_metrics(result, snapshot, time.monotonic() - began))

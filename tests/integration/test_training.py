@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from cnsapp.imaging.window import ReadingRule
 from cnsapp.jobs.context import JobContext
 from cnsapp.jobs.running import run_here
 from cnsapp.services import jobs
@@ -28,7 +29,7 @@ from cnsapp.services.training import (
     start_training,
 )
 from cnsapp.tasks import train
-from db.models import Image, Job, Model, Prediction
+from db.models import Image, Job, Model, Prediction, Project
 from tests.integration.worlds import World, make_world, relabel
 
 
@@ -220,6 +221,23 @@ def test_a_model_is_seen_only_with_all_its_predictions_and_half_ones_go(
     assert (n_rows(app, Model), n_rows(app, Prediction)) == (0, 0)
     (model,) = [get_model(app.store, model_id=trained(world).result["model_id"])]
     assert (model.name, n_rows(app, Prediction)) == ("Quick 1", 8)
+
+
+def test_a_window_that_an_import_fixes_meanwhile_does_not_stop_a_run(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(app, {"liver": 4, "lung": 4})
+    take = train.take_snapshot
+
+    def meanwhile(app: App, project_id: int) -> train.Snapshot:
+        with app.store.writing() as session:
+            rule = ReadingRule().with_window("uint16", 0, 4095)
+            session.get_one(Project, project_id).settings = {"reading": rule.as_json()}
+        return take(app, project_id)
+
+    monkeypatch.setattr(train, "take_snapshot", meanwhile)
+    job = trained(world)
+    assert job.state == "done", job.error
 
 
 def test_missing_groups_are_told_once(app: App) -> None:
