@@ -100,8 +100,16 @@ def _made(app: App, image: ImageDetail, *, small: bool) -> Path:
     return thumb if small or not view.is_file() else view
 
 
+def exists(path: Path) -> bool:
+    """Return whether a file is there; a name too long for the disk is of none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _file(path: Path, media_type: str, cache: str, download: str | None = None) -> Response:
-    if not path.is_file():
+    if not exists(path):
         raise HTTPException(404)
     return FileResponse(
         path,

@@ -8,6 +8,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from cnsapp.bootstrap import App
+from cnsapp.http import exists
 from cnsapp.services.predicting import thumb_path
 
 HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
@@ -19,7 +20,7 @@ def routes(app: App) -> list[Route]:
     def picture(request: Request) -> Response:
         parts = request.path_params
         path = thumb_path(app, int(parts["job_id"]), int(parts["row"]))
-        if not path.is_file():
+        if not exists(path):
             raise HTTPException(404)
         return FileResponse(path, media_type="image/jpeg", headers=HEADERS)
 

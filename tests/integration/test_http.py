@@ -18,6 +18,7 @@ from cnsapp.bootstrap import App
 from cnsapp.http import require_same_origin, routes
 from cnsapp.services import images, projects
 from cnsapp.services.importing import import_folder
+from cnsapp.ui import pictures
 
 
 @pytest.fixture
@@ -36,7 +37,9 @@ def client(app: App, tmp_path: Path) -> TestClient:
         return PlainTextResponse("stored")
 
     return TestClient(
-        Starlette(routes=[*routes(app), Route("/api/test", post, methods=["POST"])]),
+        Starlette(
+            routes=[*routes(app), *pictures.routes(app), Route("/api/test", post, methods=["POST"])]
+        ),
         base_url="http://lab:8501",
     )
 
@@ -78,6 +81,8 @@ def test_pictures_come_with_their_headers(client: TestClient, tmp_path: Path) ->
         "/files/export/..%2Fcns.sqlite",
         "/files/export/.hidden",
         "/files/export/%00",
+        "/files/export/" + "%E5%9B%BE" * 190,
+        "/img/prediction/1/" + "9" * 400,
     ],
 )
 def test_what_is_not_there_is_not_found(client: TestClient, url: str) -> None:
