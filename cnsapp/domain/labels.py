@@ -85,7 +85,7 @@ def clean_annotator(name: str) -> str:
             if not shown
             else "That name cannot be stored.",
             "Every label is kept with who gave it.",
-            "Choose a name of at most 200 characters under “Who is labelling”.",
+            "Choose a name of at most 200 characters under “Labelling as” (commands: --annotator).",
         )
     return shown
 

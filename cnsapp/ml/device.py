@@ -86,12 +86,13 @@ def choose_device(wish: str = "auto") -> Device:
         if wish == "cpu" and torch.backends.mps.is_available():
             wish = "mps"
     if wish.startswith("cuda"):
-        index = int(wish.partition(":")[2] or 0)
-        if not torch.cuda.is_available() or index >= torch.cuda.device_count():
+        number = wish.partition(":")[2] or "0"
+        index = int(number) if number.isdecimal() else -1
+        if not torch.cuda.is_available() or not 0 <= index < torch.cuda.device_count():
             raise CnsError(
                 f"The GPU {wish!r} is not there.",
                 f"This machine has {torch.cuda.device_count()} usable CUDA GPU(s).",
-                "Choose device 'auto' or 'cpu' in the settings.",
+                "Set CNS_DEVICE, or the worker's --device, to auto or cpu.",
             )
         return Device(f"cuda:{index}", torch.bfloat16, 128)
     if wish == "mps" and torch.backends.mps.is_available():
@@ -101,7 +102,7 @@ def choose_device(wish: str = "auto") -> Device:
     raise CnsError(
         f"The device {wish!r} is not available here.",
         "",
-        "Choose 'auto', 'cpu', 'mps' or 'cuda:N'.",
+        "Set CNS_DEVICE, or the worker's --device, to auto, cpu, mps or cuda:N.",
     )
 
 

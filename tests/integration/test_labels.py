@@ -183,7 +183,7 @@ def test_an_event_of_another_project_is_rejected(world: World) -> None:
 
 def test_who_labels_must_have_a_name(world: World) -> None:
     for name in ("", "  ", "x" * 201, "a\x00b"):
-        with pytest.raises(InvalidInputError):
+        with pytest.raises(InvalidInputError, match="under “Labelling as”"):
             world.record(world.event(0), annotator=name)
     world.record(world.event(0), annotator="  Maria \t Müller ")
     (item,) = labels.label_history(world.store, image_id=world.image_ids[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnsapp.cli import main
-from cnsapp.errors import StoreError
+from cnsapp.errors import CnsError, StoreError
 from cnsapp.jobs import worker
 from cnsapp.settings import read_settings
 from cnsapp.ui import start
@@ -41,3 +41,11 @@ def test_commands_the_worker_and_the_app_all_say_so(
     with pytest.raises(StoreError, match=sentence):
         start.opened()
     assert start.routes() == []
+
+
+@pytest.mark.parametrize("wish", ["cuda:99", "cuda:first", "tpu"])
+def test_a_device_that_is_not_there_names_the_setting(wish: str) -> None:
+    from cnsapp.ml.device import choose_device
+
+    with pytest.raises(CnsError, match="Set CNS_DEVICE, or the worker's --device, to auto"):
+        choose_device(wish)
