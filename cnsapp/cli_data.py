@@ -78,7 +78,7 @@ def import_images(
         typer.Option(help="Where groups (patients) come from: folder, a CSV column, a pattern."),
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="Leave the files where they are.")] = False,
-    annotator: Annotator = None,
+    annotator: Annotated[str, typer.Option(help="Who gave these labels.")] = "import",
     as_json: JsonFlag = False,
 ) -> None:
     """Import a folder, a zip or one file into a project."""
@@ -96,7 +96,7 @@ def import_images(
             labels=labels,
             group_from=group_from,
             link=link,
-            annotator=annotator or "import",
+            annotator=annotator,
             progress=progress.count,
             check_cancelled=None,
             allowed_roots=None,
@@ -131,7 +131,7 @@ def label(
     answer(facts, lines, as_json)
 
 
-def import_project(path: Path) -> None:
+def import_project(path: Path, _as_json: JsonFlag = False) -> None:
     """Bring in a project that another installation exported (not there yet)."""
     raise CnsError(
         f"Importing a whole project is not there yet; {path} was left as it is.",

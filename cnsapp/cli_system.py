@@ -83,11 +83,18 @@ def worker(
     until_job: Annotated[
         int | None, typer.Option(help="Stop when this job has ended.", hidden=True)
     ] = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Run a worker: it trains, predicts and explains what the app and other commands ask for."""
     from cnsapp.jobs.worker import main
+    from cnsapp.settings import Settings
 
-    raise typer.Exit(main(device=device, until_job=until_job))
+    def announce(settings: Settings) -> None:
+        facts = {"home": str(settings.root), "device": settings.device}
+        answer(facts, [f"Working for {settings.root} (stop: Ctrl+C)"], as_json)
+        sys.stdout.flush()
+
+    raise typer.Exit(main(device=device, until_job=until_job, on_start=announce))
 
 
 def doctor(as_json: JsonFlag = False) -> None:

@@ -80,6 +80,7 @@ def model(
 def project(
     project: ProjectName,
     out_file: Out,
+    _as_json: JsonFlag = False,
 ) -> None:
     """Write a whole project into one file (not there yet)."""
     raise CnsError(
@@ -92,6 +93,7 @@ def project(
 def report(
     model_id: Annotated[int, typer.Option("--model", help="Model number.")],
     out_file: Out,
+    _as_json: JsonFlag = False,
 ) -> None:
     """Write a report of a model (not there yet)."""
     raise CnsError(

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import select
@@ -46,6 +47,7 @@ def main(
     device: str | None = None,
     until_job: int | None = None,
     parent: int | None = None,
+    on_start: Callable[[Settings], None] | None = None,
 ) -> int:
     """Be a worker until told to stop.
 
@@ -57,6 +59,8 @@ def main(
         End (with 0) as soon as this job has ended.
     parent
         Process to which this worker belongs: without it, it ends when no job is left.
+    on_start
+        Called once the worker has its data folder.
 
     Returns
     -------
@@ -91,6 +95,8 @@ def main(
         return CANNOT_START
     _log_to(settings.root / "logs" / "worker.log")
     _prepare_process(settings)
+    if on_start is not None:
+        on_start(settings)
     try:
         code = Worker(app, until_job, parent).serve()
     except Exception:

@@ -104,8 +104,16 @@ def test_commands_that_are_not_there_yet_say_so(cns: Commands, tmp_path: Path) -
         ("export", "project", "--project", "p", "--out", tmp_path / "p.zip"),
         ("import-project", tmp_path / "p.zip"),
     ):
-        done = cns.run(*arguments)
-        assert done.returncode == 1 and "not there yet" in done.stderr
+        for flag in ((), ("--json",)):
+            done = cns.run(*arguments, *flag)
+            assert done.returncode == 1 and "not there yet" in done.stderr
+            assert done.stdout == ""
+
+
+def test_a_worker_says_in_json_for_which_folder_it_works(cns: Commands, home: Path) -> None:
+    done = cns.run("worker", "--device", "cpu", "--until-job", "1", "--json")  # there is no job 1
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"home": str(home), "device": "cpu"}
 
 
 def test_doctor_backup_and_restore_work_from_the_command_line(

@@ -69,6 +69,11 @@ def test_every_option_of_a_command_is_in_the_guide() -> None:
     assert missing == []
 
 
+def test_every_command_but_run_prints_json() -> None:
+    lacking = [name for name, ways in commands() if {"--json"} not in ways]
+    assert lacking == ["run"]
+
+
 def test_the_guide_shows_no_command_that_is_not_there() -> None:
     known = {name for name, _ in commands()}
     shown = {cell.strip("`") for cell in first_cells(chapter("Commands"))}
