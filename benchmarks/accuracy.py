@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from benchmarks.rows import Row
 from cnsapp.ml.features import FeatureExtractor, FeatureStore
 from cnsapp.ml.preprocess import TRAIN_VIEWS
 from cnsapp.ml.quick import QuickOptions, train_quick
+from tests.places import data_folder
 
 GOALS: tuple[tuple[str, str | None, float | None], ...] = (
     ("crc5-he", "random", 0.93),
@@ -112,8 +112,7 @@ def measure_accuracy(data_dir: Path, cache: Path | None = None, seed: int = 0) -
 
 def real_images() -> Path | None:
     """Return the folder of real images, or None."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("CNS_TEST_DATA", beside))
+    folder = data_folder()
     return folder if folder.is_dir() else None
 
 

@@ -11,8 +11,8 @@ import pytest
 from cnsapp.bootstrap import App, open_app
 from cnsapp.settings import Settings
 from db.session import Store
+from tests.places import data_folder
 
-ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 for name in [key for key in os.environ if key.startswith("CNS_") and key != "CNS_CHROMIUM"]:
     if not name.startswith("CNS_TEST_"):
@@ -37,11 +37,6 @@ def app(home: Path) -> Iterator[App]:
 def store(app: App) -> Store:
     """Return the store of an empty installation."""
     return app.store
-
-
-def data_folder() -> Path:
-    """Return where real images may lie: beside the project, or where CNS_TEST_DATA says."""
-    return Path(os.environ.get("CNS_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")

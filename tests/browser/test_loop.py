@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from cnsapp.imaging.synthetic import ORGANS, make_tissue
 from tests.browser.conftest import ROOT, LiveApp
-from tests.conftest import data_folder
+from tests.places import data_folder
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
