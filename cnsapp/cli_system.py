@@ -104,7 +104,7 @@ def doctor(as_json: JsonFlag = False) -> None:
     checks = examine(opened())
     sound = all(check.state != "problem" for check in checks)
     lines = [
-        f"{check.state.upper():8} {check.name}: {check.detail} {check.remedy}".rstrip()
+        f"{check.state.upper():8} {check.name}: {check.detail.rstrip('.')}. {check.remedy}".rstrip()
         for check in checks
     ]
     answer({"sound": sound, "checks": [check.as_json() for check in checks]}, lines, as_json)
