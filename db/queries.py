@@ -90,6 +90,7 @@ def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str
     rows = session.execute(
         select(Image.id, Image.current_state, Image.current_class_id, Image.current_event_id)
         .where(Image.id.in_(image_ids))
+        .order_by(Image.id)  # two people lock the same images in the same order
         .with_for_update()
     ).all()
     decided = {row[0]: row[1] for row in session.execute(deciding_events(image_ids))}

@@ -17,6 +17,7 @@ import numpy as np
 from sqlalchemy import func, insert, select, update
 
 from cnsapp.bootstrap import App
+from cnsapp.domain.names import name_key
 from cnsapp.domain.presets import DEFAULT_BACKBONE
 from cnsapp.domain.readiness import NEEDED_PER_CLASS, ClassCount, assess
 from cnsapp.errors import CnsError
@@ -138,7 +139,12 @@ def take_snapshot(app: App, project_id: int) -> Snapshot:
             .order_by(Image.id)
         ).all()
     images = [
-        Labelled(Source(i, sha, app.store.path(path), name), int(c or 0), int(event or 0), group)
+        Labelled(
+            Source(i, sha, app.store.path(path), name),
+            int(c or 0),
+            int(event or 0),
+            name_key(group) if group else None,  # “P07” and “p07 ” are one patient
+        )
         for i, sha, path, name, c, event, group in rows
     ]
     # read after the labels: a class that is added meanwhile is known then

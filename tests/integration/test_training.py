@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
@@ -278,3 +278,15 @@ def test_labels_that_vanish_before_the_run_fail_it_in_words(app: App) -> None:
     assert "lung has 2, 1 more needed" in (job.error or "")
     with pytest.raises(CnsError, match="no model"):
         get_model(app.store, model_id=1)
+
+
+def test_a_patient_written_in_two_ways_is_one_group(app: App) -> None:
+    world = make_world(app, {"liver": 4, "lung": 4})
+    written = ["P07", "p07 ", "P 08", "p  08"] * 2
+    with app.store.writing() as session:
+        for image_id, group in zip(
+            [i for ids in world.image_ids[:2] for i in ids], written, strict=True
+        ):
+            session.execute(update(Image).where(Image.id == image_id).values(group_key=group))
+    snapshot = train.take_snapshot(app, world.project_id)
+    assert {image.group for image in snapshot.images} == {"p07", "p 08"}
