@@ -127,7 +127,7 @@ def while_training(chromium: Any, folder: Path) -> list[Row]:
         while jobs.get_job(live.store, job_id=job).progress < 0.02:
             time.sleep(0.2)
         page = open_single(chromium, live, project, "Ada")
-        press(page, 40, 0.3)
+        press(page, 100, 0.3)
         seen = settle(page)
         running = jobs.get_job(live.store, job_id=job).state == "running"
         page.context.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -23,6 +23,7 @@ try:  # carries its own, current SQLite; the one that comes with Python is often
 except ImportError:  # pragma: no cover - platforms without the wheel
     sqlite_module = sqlite3
 
+HEAD = "0002"  # the newest migration: the schema that this version reads and writes
 SAFE_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that two connections write to
 
 
@@ -124,16 +125,24 @@ def open_store(url: str, root: Path) -> Store:
         The folder or file cannot be written, the file is damaged or no database, or it was made
         by a newer version. Nothing is replaced by a fresh empty database.
     """
-    from db.migrate import migrate  # alembic is slow to import and only needed here
-
     _check_folder(root)
     _check_sqlite_file(url)
     engine = make_engine(url)
     try:
-        migrate(engine, url, root)
+        if _revision(engine) != HEAD:
+            from db.migrate import migrate  # alembic takes a second to import
+
+            migrate(engine, url, root)
     except DBAPIError as error:
         raise _in_words(error, url) from error
     return Store(engine=engine, root=root)
+
+
+def _revision(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def _check_folder(root: Path) -> None:

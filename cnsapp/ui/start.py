@@ -61,6 +61,8 @@ def _open(settings: Settings) -> App | CnsError:
 
 def routes() -> list[BaseRoute]:
     """Return the app's own routes; none when it cannot be opened (the page then says why)."""
+    import cnsapp.ui.figures
+    import cnsapp.ui.frame  # noqa: F401 - the first visitor would wait for it
     from cnsapp.http import routes as http_routes
     from cnsapp.ui import pictures
     from cnsapp.ui.labeller.http import routes as label_routes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from cnsapp.bootstrap import App, open_app
@@ -17,7 +19,8 @@ from cnsapp.services.models import list_models
 from cnsapp.settings import Settings
 from db.backup import copy_database
 from db.migrate import migration_config
-from db.session import SAFE_SQLITE, Store, integrity_problems, sqlite_version, sqlite_warning
+from db.session import HEAD, SAFE_SQLITE, Store, integrity_problems, sqlite_version, sqlite_warning
+from tests.places import ROOT
 
 
 def reopen(home: Path) -> App:
@@ -76,6 +79,20 @@ def test_a_database_of_the_first_version_is_upgraded_after_a_backup(app: App, ho
     assert [m.name for m in list_models(again.store, project_id=1)] == ["m"]
     assert len(list((home / "backups").glob("before-upgrade-from-0001-*.sqlite"))) == 1
     again.store.engine.dispose()
+
+
+def test_the_schema_that_needs_no_migration_is_the_newest_one() -> None:
+    assert ScriptDirectory.from_config(migration_config()).get_current_head() == HEAD
+
+
+def test_a_current_database_opens_without_the_migration_tool(app: App) -> None:
+    code = "from cnsapp.bootstrap import open_app; import sys; open_app(); "
+    code += "print('alembic' in sys.modules)"
+    environment = {**os.environ, "CNS_HOME": str(app.settings.root)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "False", run.stderr
 
 
 def test_a_database_of_a_newer_version_is_left_alone(app: App, home: Path) -> None:
