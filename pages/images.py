@@ -10,20 +10,13 @@ from cnsapp.services.jobs import JobView
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.components import Tile, gallery, thumb_url, view_url
+from cnsapp.ui.filters import choose_filter
 from cnsapp.ui.frame import Here
 from cnsapp.ui.import_panel import import_panel, show_report
 from cnsapp.ui.tables import Column, facts, table, text, when
 
 PAGE = 60
 BROWSE, IMPORT = "Browse", "Import"
-STATES = {
-    "All images": "all",
-    "Not labelled": "unlabelled",
-    "Labelled": "label",
-    "Skipped": "skip",
-    "Unsure": "unsure",
-}
-ANY_CLASS, ANY_GROUP = "Any class", "Any group"
 STATE_WORDS = {"none": "", "skip": "skipped", "unsure": "unsure"}
 SOURCES = {
     "human": "by hand",
@@ -141,7 +134,7 @@ def browse(here: Here, project: ProjectView) -> None:
     """Draw the filters, the thumbnails, and the pager."""
     classes = projects.list_classes(here.app.store, project_id=project.id)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="img_filters"):
-        chosen = choose_filter(here, project, classes)
+        chosen = choose_filter(here.app, project_id=project.id, classes=classes, width=165)
         pager = st.container(horizontal=True, gap="small", width="content")
     page = turn_pages(here, project, chosen)
     with pager:
@@ -153,52 +146,6 @@ def browse(here: Here, project: ProjectView) -> None:
     opened = gallery([tile(item, by_id) for item in page.items], key="images_gallery")
     if opened is not None:
         show_image(here, opened, by_id)
-
-
-def choose_filter(here: Here, project: ProjectView, classes: list[ClassView]) -> ImageFilter:
-    """Draw the filters, which live in the page's address, and return what they say."""
-    state = st.selectbox(
-        "State",
-        list(STATES),
-        key="show",
-        bind="query-params",
-        label_visibility="collapsed",
-        width=160,
-    )
-    by_name = {c.name: c.id for c in classes}
-    name = st.selectbox(
-        "Class",
-        [ANY_CLASS, *by_name],
-        key="class",
-        bind="query-params",
-        label_visibility="collapsed",
-        width=170,
-    )
-    groups = [group for group, _ in images.list_groups(here.app.store, project_id=project.id)]
-    group = ANY_GROUP
-    if groups:
-        group = st.selectbox(
-            "Group",
-            [ANY_GROUP, *groups],
-            key="group",
-            bind="query-params",
-            label_visibility="collapsed",
-            width=160,
-        )
-    name_part = st.text_input(
-        "File name contains",
-        key="find",
-        bind="query-params",
-        placeholder="File name…",
-        label_visibility="collapsed",
-        width=170,
-    )
-    return ImageFilter(
-        state=STATES[state or "All images"],
-        class_id=by_name.get(name or ANY_CLASS),
-        group=None if group in (None, ANY_GROUP) else group,
-        text=(name_part or "").strip(),
-    )
 
 
 def turn_pages(here: Here, project: ProjectView, chosen: ImageFilter) -> ImagePage:

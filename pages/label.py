@@ -10,18 +10,11 @@ from cnsapp.services import images, labels, projects
 from cnsapp.services.images import Counts, ImageFilter, ImagePage
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame
+from cnsapp.ui.filters import choose_filter
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, labeller, wanted_after
 
 GRID, SINGLE = "Grid", "One by one"
-STATES = {
-    "All images": "all",
-    "Not labelled": "unlabelled",
-    "Labelled": "label",
-    "Skipped": "skip",
-    "Unsure": "unsure",
-}
-ANY_CLASS, ANY_GROUP = "Any class", "Any group"
 QUEUE_PART = 60  # images handed to the browser at once, one by one
 HELP = (
     "Keys label the selected images. Every label is stored with who gave it, and can be undone. "
@@ -92,7 +85,15 @@ def label_images(
             label_visibility="collapsed",
         )
         single = view == SINGLE
-        chosen = choose_filter(here, project, classes, single)
+        chosen = choose_filter(
+            here.app,
+            project_id=project.id,
+            classes=classes,
+            width=120,
+            state_key="todo" if single else "show",
+            # one by one, the next thing to do is the next image without a label
+            first_state="Not labelled" if single else "All images",
+        )
         pager = st.container(horizontal=True, gap="small", width="content")
         with pager:
             add_class_button(here, project)
@@ -116,56 +117,6 @@ def label_images(
         queue=queue,
         more=page.next_after is not None,
         empty=nothing_left(chosen, counts),
-    )
-
-
-def choose_filter(
-    here: Here, project: ProjectView, classes: list[ClassView], single: bool
-) -> ImageFilter:
-    """Draw the filters, which live in the page's address, and return what they say."""
-    state = st.selectbox(
-        "State",
-        list(STATES),
-        # one by one, the next thing to do is the next image without a label
-        index=1 if single else 0,
-        key="todo" if single else "show",
-        bind="query-params",
-        label_visibility="collapsed",
-        width=120,
-    )
-    by_name = {c.name: c.id for c in classes}
-    name = st.selectbox(
-        "Class",
-        [ANY_CLASS, *by_name],
-        key="class",
-        bind="query-params",
-        label_visibility="collapsed",
-        width=120,
-    )
-    groups = [group for group, _ in images.list_groups(here.app.store, project_id=project.id)]
-    group = None
-    if groups:
-        group = st.selectbox(
-            "Group",
-            [ANY_GROUP, *groups],
-            key="group",
-            bind="query-params",
-            label_visibility="collapsed",
-            width=120,
-        )
-    text = st.text_input(
-        "File name contains",
-        key="find",
-        bind="query-params",
-        placeholder="File name…",
-        label_visibility="collapsed",
-        width=120,
-    )
-    return ImageFilter(
-        state=STATES[state or "All images"],
-        class_id=by_name.get(name or ANY_CLASS),
-        group=None if group in (None, ANY_GROUP) else group,
-        text=(text or "").strip(),
     )
 
 
