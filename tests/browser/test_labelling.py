@@ -301,6 +301,7 @@ def test_a_killed_server_costs_no_label(mortal_world: World) -> None:
     world.open("One+by+one")
     seen = world.press(list("123"), 40)
     world.wait_for_events(3)
+    world.all_saved()  # a commit whose answer the kill cuts off is rightly "not saved yet"
     world.live.kill()
     seen += world.press(list("45678"), 40)
     world.page.locator(".problem", has_text="Not saved yet, trying again").wait_for()
