@@ -90,8 +90,9 @@ def _picture(app: App, image_id: int, *, small: bool) -> Response:
 
 def _made(app: App, image: ImageDetail, *, small: bool) -> Path:
     """Return the picture's file, made again from the original when it is missing."""
-    folder, window = ImageFolder(app.store.root), image.facts.get("window")
-    thumb, view = folder.thumb_path(image.sha256, window), folder.view_path(image.sha256, window)
+    folder = ImageFolder(app.store.root)
+    thumb = folder.thumb_path(image.sha256, image.seen)
+    view = folder.view_path(image.sha256, image.seen)
     has_view = max(image.width, image.height) > THUMB_SIDE
     if not thumb.is_file() or (not small and has_view and not view.is_file()):
         rule = reading_rule(app.store, project_id=image.project_id)

@@ -87,6 +87,7 @@ class Image(Base):
         Index("ix_image_page", "project_id", "status", "id", "file_name"),
         Index("ix_image_group", "project_id", "status", "group_key", "id"),
         Index("ix_image_name", "project_id", "file_name", "id"),
+        Index("ix_image_slide", "slide_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -96,18 +97,145 @@ class Image(Base):
     width: Mapped[int]
     height: Mapped[int]
     group_key: Mapped[str | None] = mapped_column(String(400))
-    status: Mapped[str] = mapped_column(String(20), default="ok")  # ok | missing | excluded
+    # ok | missing | changed | excluded; changed by `db.queries.set_status` alone, with an event
+    status: Mapped[str] = mapped_column(String(20), default="ok")
     stored_path: Mapped[str] = mapped_column(
         Text
     )  # relative to the data folder; absolute if linked
     linked: Mapped[bool] = mapped_column(default=False)
     n_bytes: Mapped[int] = mapped_column(BigInteger)
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)  # format, bit depth, pages, notes
+    # how the project's reading rule touched the file when its thumbnail was made (ReadingRule.seen)
+    seen: Mapped[str] = mapped_column(String(40), default="", server_default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    # where the file was found, to notice that it changed there and to find it when it moved
+    source_path: Mapped[str | None] = mapped_column(Text)
+    source_mtime_ns: Mapped[int | None] = mapped_column(BigInteger)
+
+    # a tile of a whole slide: its place there, in pixels of the slide's finest level
+    slide_id: Mapped[int | None] = mapped_column(ForeignKey("slide.id"))
+    tile_x: Mapped[int | None]
+    tile_y: Mapped[int | None]
+    tile_side: Mapped[int | None]
 
     current_state: Mapped[str] = mapped_column(String(12), default="none")  # none|label|skip|unsure
     current_class_id: Mapped[int | None] = mapped_column(ForeignKey("label_class.id"))
     current_event_id: Mapped[int | None]
+
+
+class Slide(Base):
+    """A whole slide that tiles were cut from; `settings` says how they were cut."""
+
+    __tablename__ = "slide"
+    __table_args__ = (UniqueConstraint("project_id", "sha256"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    sha256: Mapped[str] = mapped_column(String(64))
+    file_name: Mapped[str] = mapped_column(Text)
+    stored_path: Mapped[str] = mapped_column(Text)  # absolute: slides are linked, never copied
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    width: Mapped[int]
+    height: Mapped[int]
+    um_per_px: Mapped[float | None]
+    group_key: Mapped[str | None] = mapped_column(String(400))
+    n_tiles: Mapped[int] = mapped_column(default=0)
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class ImageEvent(Base):
+    """What happened to an image beside its labels, with who and when. Appended, never changed."""
+
+    __tablename__ = "image_event"
+    __table_args__ = (
+        Index("ix_image_event_image", "image_id", "id"),
+        Index("ix_image_event_project", "project_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id"))
+    kind: Mapped[str] = mapped_column(
+        String(12)
+    )  # excluded | restored | missing | changed | found | moved | grouped
+    who: Mapped[str] = mapped_column(String(200))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class ImageMeta(Base):
+    """What a table of the lab says of an image beside its label: one row a column."""
+
+    __tablename__ = "image_meta"
+    __table_args__ = (
+        Index("ix_image_meta_value", "project_id", "key", "value", "image_id"),
+        Index("ix_image_meta_number", "project_id", "key", "number", "image_id"),
+    )
+
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(100), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    value: Mapped[str] = mapped_column(String(400))
+    number: Mapped[float | None]  # the value, where it is a number
+
+
+class ImageQuality(Base):
+    """What was measured of an image's pixels, for finding duplicates and bad pictures."""
+
+    __tablename__ = "image_quality"
+    __table_args__ = (Index("ix_image_quality_project", "project_id", "image_id"),)
+
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    seen: Mapped[str] = mapped_column(String(40), default="")  # as image.seen when it was measured
+    measures: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    signature: Mapped[bytes | None]  # for near duplicates
+
+
+class ImageFlag(Base):
+    """A reason to look at an image: blurred, empty and so on; derived from its quality."""
+
+    __tablename__ = "image_flag"
+    __table_args__ = (Index("ix_image_flag_image", "image_id"),)
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)
+    score: Mapped[float] = mapped_column(default=0.0)
+
+
+class NearPair(Base):
+    """Two images that look the same; `answer` is what somebody decided about them."""
+
+    __tablename__ = "near_pair"
+    __table_args__ = (Index("ix_near_pair_project", "project_id", "answer", "similarity"),)
+
+    image_a: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)
+    image_b: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    similarity: Mapped[float]  # 1: the same bytes
+    answer: Mapped[str] = mapped_column(String(12), default="")  # "" | kept_one | grouped | apart
+
+
+class WatchedFolder(Base):
+    """A folder that an instrument writes into: new files are imported as they appear."""
+
+    __tablename__ = "watched_folder"
+    __table_args__ = (UniqueConstraint("project_id", "path"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    path: Mapped[str] = mapped_column(Text)
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)  # as the payload of an import
+    active: Mapped[bool] = mapped_column(default=True)
+    state: Mapped[dict[str, Any]] = mapped_column(default=dict)  # what the last look found
+    created_by: Mapped[str] = mapped_column(String(200), default="")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    looked_at: Mapped[datetime | None]
 
 
 class LabelEvent(Base):

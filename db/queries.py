@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, exists, func, inspect, select, update
+from sqlalchemy import Select, exists, func, insert, inspect, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session, aliased
 
-from db.models import Base, Image, LabelEvent, Tally
+from db.models import Base, Image, ImageEvent, LabelEvent, Tally
 
 T = TypeVar("T")
 CHUNK = 500  # rows a statement: below every database's limit on parameters, and milliseconds long
@@ -45,8 +45,8 @@ def add_to_tally(session: Session, project_id: int, changes: Mapping[str, int]) 
     ]
     if not rows:
         return
-    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
-    statement = insert(Tally).values(rows)
+    upsert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
+    statement = upsert(Tally).values(rows)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=["project_id", "key"], set_={"n": Tally.n + statement.excluded.n}
@@ -55,7 +55,7 @@ def add_to_tally(session: Session, project_id: int, changes: Mapping[str, int]) 
 
 
 def read_tally(session: Session, project_id: int) -> dict[str, int]:
-    """Return the kept counts of a project; keys as in `Tally`."""
+    """Return the kept counts of a project's images that are ok; keys as in `Tally`."""
     rows = session.execute(select(Tally.key, Tally.n).where(Tally.project_id == project_id))
     return {row.key: row.n for row in rows}
 
@@ -88,7 +88,13 @@ def refresh_current(session: Session, project_id: int, image_ids: Iterable[int])
 
 def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str, int]) -> None:
     rows = session.execute(
-        select(Image.id, Image.current_state, Image.current_class_id, Image.current_event_id)
+        select(
+            Image.id,
+            Image.current_state,
+            Image.current_class_id,
+            Image.current_event_id,
+            Image.status,
+        )
         .where(Image.id.in_(image_ids))
         .order_by(Image.id)  # two people lock the same images in the same order
         .with_for_update()
@@ -103,14 +109,15 @@ def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str
         )
     }
     updates = []
-    for image_id, old_state, old_class, old_event in rows:
+    for image_id, old_state, old_class, old_event, status in rows:
         event_id = decided.get(image_id)
         kind, class_id = events[event_id] if event_id is not None else ("none", None)
         state = "none" if kind == "clear" else kind
         if (state, class_id, event_id) == (old_state, old_class, old_event):
             continue
-        _count(changes, old_state, old_class, -1)
-        _count(changes, state, class_id, +1)
+        if status == "ok":
+            _count(changes, old_state, old_class, -1)
+            _count(changes, state, class_id, +1)
         updates.append(
             {
                 "id": image_id,
@@ -121,6 +128,45 @@ def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str
         )
     if updates:
         session.execute(update(Image), updates)
+
+
+def set_status(
+    session: Session,
+    project_id: int,
+    image_ids: Iterable[int],
+    status: str,
+    *,
+    kind: str,
+    who: str,
+    reason: str = "",
+) -> list[int]:
+    """Give images another status, write the event, keep the counts; return those that changed.
+
+    The counts of `Tally` are of images with status ok, as the lists are. Labels stay as they are.
+    `kind` as in `ImageEvent`.
+    """
+    changes: dict[str, int] = {}
+    changed: list[int] = []
+    for part in chunks(sorted(set(image_ids))):
+        rows = session.execute(
+            select(Image.id, Image.status, Image.current_state, Image.current_class_id)
+            .where(Image.project_id == project_id, Image.id.in_(part), Image.status != status)
+            .order_by(Image.id)
+            .with_for_update()
+        ).all()
+        for _, old, state, class_id in rows:
+            step = (status == "ok") - (old == "ok")
+            changes["images"] = changes.get("images", 0) + step
+            if step:
+                _count(changes, state, class_id, step)
+        ids = [row[0] for row in rows]
+        if ids:
+            session.execute(update(Image).where(Image.id.in_(ids)).values(status=status))
+            event = {"project_id": project_id, "kind": kind, "who": who, "reason": reason}
+            session.execute(insert(ImageEvent), [{**event, "image_id": i} for i in ids])
+        changed += ids
+    add_to_tally(session, project_id, changes)
+    return changed
 
 
 def _count(changes: dict[str, int], state: str, class_id: int | None, step: int) -> None:

@@ -122,7 +122,7 @@ def tile(item: ImageItem, classes: dict[int, ClassView]) -> Tile:
     note = f"{item.confidence:.2f}" if isinstance(item, ReviewItem) else ""
     return Tile(
         item.id,
-        thumb_url(item.id, item.sha256),
+        thumb_url(item.id, item.version),
         item.name,
         label.name if label else "",
         label.color if label else "",
@@ -265,7 +265,7 @@ def maps(
         shown.append((other, second, f"Evidence for {label.name} (its label)"))
     overlay(
         key="explain_overlay",
-        image_url=view_url(asked.image.id, asked.image.sha256),
+        image_url=view_url(asked.image.id, asked.image.version),
         width=asked.image.width,
         height=asked.image.height,
         name=asked.image.name,

@@ -187,7 +187,7 @@ def tile(item: ImageItem, classes: dict[int, ClassView]) -> Tile:
     """Return an image as the gallery shows it."""
     c = classes.get(item.class_id) if item.class_id is not None else None
     label = c.name if c else STATE_WORDS.get(item.state, "")
-    return Tile(item.id, thumb_url(item.id, item.sha256), item.name, label, c.color if c else "")
+    return Tile(item.id, thumb_url(item.id, item.version), item.name, label, c.color if c else "")
 
 
 @st.dialog("Image", width="large")
@@ -197,7 +197,7 @@ def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None
         image = images.get_image(here.app.store, image_id=image_id)
         picture, beside = st.columns([3, 2], gap="medium")
         with picture:
-            url = view_url(image.id, image.sha256)
+            url = view_url(image.id, image.version)
             st.html(
                 f'<img src="{text(url)}" alt="{text(image.name)}" '
                 'style="width:100%;max-height:62vh;'

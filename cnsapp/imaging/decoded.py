@@ -33,6 +33,16 @@ class ImageFacts:
         What was done to show the picture, in sentences.
     window
         The project's (black, white) for samples of more than 8 bits; None where none was needed.
+    samples
+        Kind of the samples: uint8, uint16, uint32, int8, int16, int32 or float.
+    channels
+        Number of channels that are no plain colours (fluorescence); 1 for gray and colour files.
+    alpha
+        Whether the file has transparency.
+    um_per_px
+        Micrometres a pixel, where the file says so.
+    seen
+        How the project's rule touched the file: `ReadingRule.seen` of these facts.
     """
 
     format: str
@@ -43,6 +53,11 @@ class ImageFacts:
     height: int
     notes: list[str] = field(default_factory=list)
     window: tuple[float, float] | None = None
+    samples: str = "uint8"
+    channels: int = 1
+    alpha: bool = False
+    um_per_px: float | None = None
+    seen: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts as they are stored with an image."""

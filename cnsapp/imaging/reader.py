@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from cnsapp.imaging import pillow_files, tiff_files
 from cnsapp.imaging.color import lay_over_white, to_rgb
 from cnsapp.imaging.decoded import Decoded, ImageFacts, quiet, refusal
 from cnsapp.imaging.limits import Limits
+from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.sniff import sniff
-from cnsapp.imaging.window import ReadingRule, finite_range, sample_kind, to_uint8
+from cnsapp.imaging.window import finite_range, sample_kind, to_uint8
 
 __all__ = [
     "ImageFacts",
@@ -114,6 +115,7 @@ def read_image(
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise refusal(error) from error
     height, width = pixels.shape[:2]
+    samples = "uint8" if decoded.finished else sample_kind(decoded.samples.dtype)
     facts = ImageFacts(
         format=decoded.format,
         mode=decoded.mode,
@@ -122,9 +124,10 @@ def read_image(
         width=width,
         height=height,
         notes=list(dict.fromkeys(decoded.notes)),
-        window=None if decoded.finished else rule.window(sample_kind(decoded.samples.dtype)),
+        window=None if decoded.finished else rule.window(samples),
+        samples=samples,
     )
-    return ReadResult(pixels, facts)
+    return ReadResult(pixels, replace(facts, seen=rule.seen(facts.as_json())))
 
 
 def read_sample_range(path: Path, limits: Limits = DEFAULT_LIMITS) -> SampleRange | None:

@@ -8,7 +8,6 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +37,13 @@ class ImageFolder:
         """Return the path of an original relative to the data folder."""
         return f"images/{sha256[:2]}/{sha256}{suffix}"
 
-    def thumb_path(self, sha256: str, window: Sequence[float] | None = None) -> Path:
-        """Return the path of the 256 px thumbnail, as seen through a project's window."""
-        return self.root / "thumbs" / sha256[:2] / f"{_seen(sha256, window)}.jpg"
+    def thumb_path(self, sha256: str, seen: str = "") -> Path:
+        """Return the path of the 256 px thumbnail; `seen` as in `ImageFacts`."""
+        return self.root / "thumbs" / sha256[:2] / f"{_seen(sha256, seen)}.jpg"
 
-    def view_path(self, sha256: str, window: Sequence[float] | None = None) -> Path:
+    def view_path(self, sha256: str, seen: str = "") -> Path:
         """Return the path of the display-size picture; small images have none."""
-        return self.root / "thumbs" / sha256[:2] / f"{_seen(sha256, window)}.view.jpg"
+        return self.root / "thumbs" / sha256[:2] / f"{_seen(sha256, seen)}.view.jpg"
 
     def copy_in(self, source: Path) -> Part:
         """Copy a file into the store under a passing name, and hash it on the way.
@@ -93,9 +92,9 @@ class ImageFolder:
         return len(left)
 
 
-def _seen(sha256: str, window: Sequence[float] | None) -> str:
+def _seen(sha256: str, seen: str) -> str:
     # the same 16-bit file looks different in two projects whose windows differ
-    return sha256 if window is None else f"{sha256}_{float(window[0])!r}_{float(window[1])!r}"
+    return f"{sha256}_{seen}" if seen else sha256
 
 
 def hash_file(path: Path) -> tuple[str, int]:

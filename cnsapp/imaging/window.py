@@ -12,49 +12,16 @@ a project's window, integers up to 16 bits use the full range of their type.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnsapp.errors import UnreadableImageError
+from cnsapp.imaging.rule import ReadingRule
 
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of usual detectors and files
 ROWS = 512  # rows windowed at a time, so that floats of large images need little memory
-
-
-@dataclass(frozen=True)
-class ReadingRule:
-    """What a project has fixed about reading its images.
-
-    Parameters
-    ----------
-    windows
-        (sample kind, black, white) for each kind the project has fixed. Kinds: uint16, uint32,
-        int8, int16, int32, float. A kind that is not named uses its default.
-    """
-
-    windows: tuple[tuple[str, float, float], ...] = ()
-
-    def window(self, kind: str) -> tuple[float, float] | None:
-        """Return (black, white) that the project fixed for a sample kind, or None."""
-        return next(((low, high) for name, low, high in self.windows if name == kind), None)
-
-    def with_window(self, kind: str, low: float, high: float) -> ReadingRule:
-        """Return a rule that also fixes this kind."""
-        others = tuple(row for row in self.windows if row[0] != kind)
-        return ReadingRule(tuple(sorted((*others, (kind, float(low), float(high))))))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the rule as it is stored with a project and with a model."""
-        return {"windows": {kind: [low, high] for kind, low, high in self.windows}}
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any] | None) -> ReadingRule:
-        """Return the rule stored by `as_json`; the default rule for None or an empty one."""
-        windows = (stored or {}).get("windows", {})
-        return cls(tuple(sorted((k, float(v[0]), float(v[1])) for k, v in windows.items())))
 
 
 def sample_kind(dtype: np.dtype[Any]) -> str:

@@ -39,7 +39,7 @@ class ImageFilter:
     annotator
         Only images whose current label is by this person.
     status
-        ok, excluded or missing.
+        ok, excluded, missing or changed.
     """
 
     state: str = "all"
@@ -63,6 +63,12 @@ class ImageItem:
     state: str
     class_id: int | None
     rev: int
+    seen: str = field(default="", kw_only=True)
+
+    @property
+    def version(self) -> str:
+        """What its picture's address carries, so that browsers keep it until it changes."""
+        return self.sha256[:8] + self.seen[:8]
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def items_in_order(session: Session, image_ids: Sequence[int]) -> list[ImageItem
     found: dict[int, ImageItem] = {}
     for part in chunks(list(image_ids)):
         for row in session.execute(_COLUMNS.where(Image.id.in_(part))):
-            found[row.id] = ImageItem(*row[:8], rev=row.current_event_id or 0)
+            found[row.id] = ImageItem(*row[:8], rev=row.current_event_id or 0, seen=row.seen)
     return [found[image_id] for image_id in image_ids if image_id in found]
 
 
@@ -185,6 +191,7 @@ _COLUMNS = select(
     Image.current_state,
     Image.current_class_id,
     Image.current_event_id,
+    Image.seen,
 )
 
 
@@ -202,6 +209,7 @@ def get_image(store: Store, *, image_id: int) -> ImageDetail:
             state=row.current_state,
             class_id=row.current_class_id,
             rev=row.current_event_id or 0,
+            seen=row.seen,
             project_id=row.project_id,
             status=row.status,
             facts=row.facts,

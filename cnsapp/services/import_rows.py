@@ -137,6 +137,7 @@ def _row(project_id: int, arrival: Arrival, size: _Size) -> dict[str, object]:
         "linked": arrival.linked,
         "n_bytes": arrival.n_bytes,
         "facts": size.facts,
+        "seen": size.facts.get("seen", ""),
     }
 
 

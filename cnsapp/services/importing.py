@@ -17,10 +17,11 @@ from cnsapp.bootstrap import App
 from cnsapp.errors import Cancelled, InvalidInputError, UnreadableImageError
 from cnsapp.imaging.candidates import Candidate
 from cnsapp.imaging.reader import WindowMissingError, read_image, read_sample_range
+from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.sniff import SUFFIXES, sniff
 from cnsapp.imaging.store import ImageFolder, Part, hash_file
 from cnsapp.imaging.thumbs import make_thumbs
-from cnsapp.imaging.window import ReadingRule, fit_window
+from cnsapp.imaging.window import fit_window
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_plan import FOLDER, FOLDERS, ImportPlan, make_plan
 from cnsapp.services.import_rows import Arrival, store_arrivals
@@ -321,11 +322,11 @@ class _Import:
     def _look_at(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
         """Decode a file wholly, and make its thumbnails."""
         result = read_image(part.path, self.rule, self.limits, strict=True)
-        window = result.facts.window
+        seen = result.facts.seen
         make_thumbs(
             result.pixels,
-            self.folder.thumb_path(part.sha256, window),
-            self.folder.view_path(part.sha256, window),
+            self.folder.thumb_path(part.sha256, seen),
+            self.folder.view_path(part.sha256, seen),
         )
         arrival = self._arrival(candidate, kind, part)
         arrival.facts = result.facts

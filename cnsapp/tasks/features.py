@@ -13,7 +13,7 @@ from cnsapp.bootstrap import App
 from cnsapp.domain.presets import DEFAULT_BACKBONE
 from cnsapp.errors import CnsError, UnreadableImageError
 from cnsapp.imaging.limits import Limits
-from cnsapp.imaging.window import ReadingRule
+from cnsapp.imaging.rule import ReadingRule
 from cnsapp.jobs.context import JobContext
 from cnsapp.ml.features import FeatureStore
 from cnsapp.ml.preprocess import TRAIN_VIEWS, Pixels, make_view
@@ -57,23 +57,28 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     backbone = str(job.payload.get("backbone", DEFAULT_BACKBONE))
     turn = _Turn(app, job)
     try:
-        n, failures = compute(app, job, list_sources(app, project_id), backbone, pause=turn.look)
+        rule = reading_rule(app.store, project_id=project_id)
+        sources = list_sources(app, project_id, rule)
+        n, failures = compute(app, job, sources, backbone, rule=rule, pause=turn.look)
     except _TrainingWaits:
         rest = jobs.submit_job(app.store, kind="features", project_id=project_id)
         return {"computed": None, "goes_on_as": rest}
     return {"computed": n, "failed": failures.files[:200]}
 
 
-def list_sources(app: App, project_id: int) -> list[Source]:
-    """Return the readable images of a project, labelled ones first."""
+def list_sources(app: App, project_id: int, rule: ReadingRule) -> list[Source]:
+    """Return the readable images of a project as the rule reads them, labelled ones first."""
     first = case((Image.current_state == "label", 0), else_=1)
     with app.store.reading() as session:
         rows = session.execute(
-            select(Image.id, Image.sha256, Image.stored_path, Image.file_name)
+            select(Image.id, Image.sha256, Image.stored_path, Image.file_name, Image.facts)
             .where(Image.project_id == project_id, Image.status == "ok")
             .order_by(first, Image.id)
-        ).all()
-    return [Source(i, sha, app.store.path(path), name) for i, sha, path, name in rows]
+        )
+        return [
+            Source(i, sha, app.store.path(path), name, rule.seen(facts))
+            for i, sha, path, name, facts in rows.yield_per(1000)
+        ]
 
 
 def compute(
@@ -82,20 +87,18 @@ def compute(
     sources: Sequence[Source],
     backbone: str,
     *,
-    rule: ReadingRule | None = None,
+    rule: ReadingRule,
     span: tuple[float, float] = (0.0, 1.0),
     pause: Callable[[], None] | None = None,
 ) -> tuple[int, Failures]:
     """Compute the features that these images lack; return how many and what could not be read.
 
-    `rule` is how the images are read (None: as the project reads them now), `span` the part of the
-    job's progress that this takes.
+    `rule` is how the images are read, `span` the part of the job's progress that this takes.
     """
-    rule = rule or reading_rule(app.store, project_id=_project_of(job))
     job.progress(span[0], "Looking for images without features")
     extractor = extractor_of(app, backbone)
     kept = feature_store(app, extractor)
-    todo = _missing(kept, {feature_key(s.sha256, rule): s for s in sources})
+    todo = _missing(kept, {feature_key(s): s for s in sources})
     failures = Failures()
     reading = _read(todo, extractor.preprocessing.size, rule, limits_of(app), failures)
     began, done, had = time.monotonic(), 0, len(sources) - len(todo)

@@ -18,8 +18,8 @@ from cnsapp.errors import CnsError, InvalidInputError, UnreadableImageError
 from cnsapp.imaging.candidates import Candidate
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.reader import read_image
+from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.store import hash_file
-from cnsapp.imaging.window import ReadingRule
 from cnsapp.jobs.context import JobContext
 from cnsapp.ml.preprocess import Pixels, make_view
 from cnsapp.ml.streams import batches, prefetch

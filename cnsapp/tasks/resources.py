@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from cnsapp.bootstrap import App
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.reader import read_image
-from cnsapp.imaging.window import ReadingRule
+from cnsapp.imaging.rule import ReadingRule
 from cnsapp.ml.bundle import load_bundle
 from cnsapp.ml.device import Device, choose_device
 from cnsapp.ml.features import FeatureExtractor, FeatureStore
@@ -21,7 +20,6 @@ from cnsapp.ml.preprocess import Pixels
 from cnsapp.services.images import reading_rule
 from cnsapp.services.models import ModelView, check_model_file
 
-USUAL_RULE = ReadingRule()
 KEPT_MODELS = 3
 _lock = threading.Lock()
 _extractors: dict[tuple[str, str], FeatureExtractor] = {}
@@ -54,6 +52,7 @@ class Source:
     sha256: str
     path: Path
     name: str
+    seen: str = ""  # `ReadingRule.seen` by the rule that it is read with
 
 
 def device_of(app: App) -> Device:
@@ -76,12 +75,11 @@ def feature_store(app: App, extractor: FeatureExtractor) -> FeatureStore:
     return FeatureStore(app.store.path("features"), extractor.spec_id, extractor.layout.n_columns)
 
 
-def feature_key(sha256: str, rule: ReadingRule) -> str:
-    """Return the name of an image's features: its hash, and how its samples became 8 bits."""
-    if rule == USUAL_RULE:
-        return sha256
-    text = sha256 + json.dumps(rule.as_json(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def feature_key(source: Source) -> str:
+    """Return the name of an image's features: its hash, and how the rule touched its file."""
+    if not source.seen:
+        return source.sha256
+    return hashlib.sha256((source.sha256 + source.seen).encode()).hexdigest()
 
 
 def predictor_of(app: App, model: ModelView) -> LoadedModel:

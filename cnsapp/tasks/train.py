@@ -21,7 +21,7 @@ from cnsapp.domain.names import name_key
 from cnsapp.domain.presets import DEFAULT_BACKBONE
 from cnsapp.domain.readiness import NEEDED_PER_CLASS, ClassCount, assess
 from cnsapp.errors import CnsError
-from cnsapp.imaging.window import ReadingRule
+from cnsapp.imaging.rule import ReadingRule
 from cnsapp.jobs.context import JobContext, as_json
 from cnsapp.ml.bundle import make_bundle, package_versions, save_bundle
 from cnsapp.ml.features import N_COLOUR, FeatureExtractor, FeatureLayout, FeatureStore, Floats
@@ -97,11 +97,11 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     job.progress(0.0, "Loading the network")
     extractor = extractor_of(app, backbone)
     rule = reading_rule(app.store, project_id=job.project_id)
-    snapshot = take_snapshot(app, job.project_id)
+    snapshot = take_snapshot(app, job.project_id, rule)
     sources = [image.source for image in snapshot.images]
     n_new, failures = compute(app, job, sources, backbone, rule=rule, span=(0.02, HEAD_STARTS))
     snapshot = snapshot.without(failures)
-    result = _learn(app, job, snapshot, extractor, rule, HEAD_STARTS if n_new else 0.1)
+    result = _learn(app, job, snapshot, extractor, HEAD_STARTS if n_new else 0.1)
     metrics = as_json(_metrics(result, snapshot, time.monotonic() - began))
     job.check_cancelled()
     job.progress(0.98, "Saving the model")
@@ -117,7 +117,7 @@ def find_result(store: Store, job_id: int) -> dict[str, Any] | None:
     return None if row is None else {"model_id": row[0], "metrics": row[1]}
 
 
-def take_snapshot(app: App, project_id: int) -> Snapshot:
+def take_snapshot(app: App, project_id: int, rule: ReadingRule) -> Snapshot:
     """Return the labels of now; raise CnsError when they do not suffice (any more)."""
     with app.store.reading() as session:
         last_event_id = session.scalar(select(func.max(LabelEvent.id))) or 0
@@ -127,6 +127,7 @@ def take_snapshot(app: App, project_id: int) -> Snapshot:
                 Image.sha256,
                 Image.stored_path,
                 Image.file_name,
+                Image.facts,
                 Image.current_class_id,
                 Image.current_event_id,
                 Image.group_key,
@@ -140,12 +141,12 @@ def take_snapshot(app: App, project_id: int) -> Snapshot:
         ).all()
     images = [
         Labelled(
-            Source(i, sha, app.store.path(path), name),
+            Source(i, sha, app.store.path(path), name, rule.seen(facts)),
             int(c or 0),
             int(event or 0),
             name_key(group) if group else None,  # “P07” and “p07 ” are one patient
         )
-        for i, sha, path, name, c, event, group in rows
+        for i, sha, path, name, facts, c, event, group in rows
     ]
     # read after the labels: a class that is added meanwhile is known then
     classes = list_classes(app.store, project_id=project_id)
@@ -202,10 +203,9 @@ def _learn(
     job: JobContext,
     snapshot: Snapshot,
     extractor: FeatureExtractor,
-    rule: ReadingRule,
     start: float,
 ) -> QuickResult:
-    keys = [feature_key(i.source.sha256, rule) for i in snapshot.images]
+    keys = [feature_key(i.source) for i in snapshot.images]
     stages = extractor.backbone.row.head_stages
     network, colour, layout = load_stages(feature_store(app, extractor), keys, extractor, stages)
     place = {c.id: k for k, c in enumerate(snapshot.classes)}

@@ -116,14 +116,14 @@ def overlay(
     )
 
 
-def thumb_url(image_id: int, sha256: str) -> str:
+def thumb_url(image_id: int, version: str) -> str:
     """Return the address of an image's thumbnail."""
-    return f"/img/thumb/{image_id}?v={sha256[:8]}"
+    return f"/img/thumb/{image_id}?v={version}"
 
 
-def view_url(image_id: int, sha256: str) -> str:
+def view_url(image_id: int, version: str) -> str:
     """Return the address of an image at display size."""
-    return f"/img/view/{image_id}?v={sha256[:8]}"
+    return f"/img/view/{image_id}?v={version}"
 
 
 def _whole(value: Any) -> int | None:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
-from cnsapp.imaging.window import ReadingRule
+from cnsapp.imaging.rule import ReadingRule
 from cnsapp.jobs.context import JobContext
 from cnsapp.jobs.running import run_here
 from cnsapp.services import jobs
@@ -229,11 +229,11 @@ def test_a_window_that_an_import_fixes_meanwhile_does_not_stop_a_run(
     world = make_world(app, {"liver": 4, "lung": 4})
     take = train.take_snapshot
 
-    def meanwhile(app: App, project_id: int) -> train.Snapshot:
+    def meanwhile(app: App, project_id: int, read_by: ReadingRule) -> train.Snapshot:
         with app.store.writing() as session:
             rule = ReadingRule().with_window("uint16", 0, 4095)
             session.get_one(Project, project_id).settings = {"reading": rule.as_json()}
-        return take(app, project_id)
+        return take(app, project_id, read_by)
 
     monkeypatch.setattr(train, "take_snapshot", meanwhile)
     job = trained(world)
@@ -288,5 +288,5 @@ def test_a_patient_written_in_two_ways_is_one_group(app: App) -> None:
             [i for ids in world.image_ids[:2] for i in ids], written, strict=True
         ):
             session.execute(update(Image).where(Image.id == image_id).values(group_key=group))
-    snapshot = train.take_snapshot(app, world.project_id)
+    snapshot = train.take_snapshot(app, world.project_id, ReadingRule())
     assert {image.group for image in snapshot.images} == {"p07", "p 08"}

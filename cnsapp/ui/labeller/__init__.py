@@ -37,6 +37,8 @@ class ShownImage(Protocol):
     def class_id(self) -> int | None: ...
     @property
     def rev(self) -> int: ...
+    @property
+    def version(self) -> str: ...
 
 
 class ShownClass(Protocol):
@@ -159,6 +161,7 @@ def _row(image: ShownImage, badge: Badge | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": image.id,
         "sha": image.sha256[:8],
+        "version": image.version,
         "name": image.name,
         "state": image.state,
         "class_id": image.class_id,

@@ -14,8 +14,8 @@ function el(tag, className, props = {}, ...children) {
 
 const number = (n) => Number(n || 0).toLocaleString("en-US");
 const images = (n) => (n === 1 ? "1 image" : `${number(n)} images`);
-const thumbUrl = (row) => `/img/thumb/${row.id}?v=${row.sha}`;
-const viewUrl = (row) => `/img/view/${row.id}?v=${row.sha}`;
+const thumbUrl = (row) => `/img/thumb/${row.id}?v=${row.version}`;
+const viewUrl = (row) => `/img/view/${row.id}?v=${row.version}`;
 const baseName = (name) => name.split("/").pop();
 
 const OTHERS = [

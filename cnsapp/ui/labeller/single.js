@@ -143,7 +143,7 @@ function bringBack(s, id) {
   if (s.at.has(id)) return goTo(s, s.at.get(id));
   const known = s.known.get(id);
   if (!known || !known.sha) return;
-  s.images.splice(s.pos, 0, { id, sha: known.sha, name: known.name });
+  s.images.splice(s.pos, 0, { id, sha: known.sha, version: known.version, name: known.name });
   s.at = new Map(s.images.map((row, i) => [row.id, i]));
   goTo(s, s.pos);
 }

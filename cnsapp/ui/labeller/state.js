@@ -9,7 +9,7 @@ function newState(root) {
     actions: 0,
     box: theOutbox(),
     data: {},
-    images: [], // [{id, sha, name, badge}] in the order shown
+    images: [], // [{id, sha, version, name, badge}] in the order shown
     at: new Map(), // image id -> place in `images`
     known: new Map(), // image id -> {state, class_id, rev, as_of}: the database's word
     ahead: new Map(), // image id -> {state, class_id}: painted, not confirmed yet
