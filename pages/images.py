@@ -13,10 +13,11 @@ from cnsapp.ui.components import Tile, gallery, thumb_url, view_url
 from cnsapp.ui.filters import choose_filter
 from cnsapp.ui.frame import Here
 from cnsapp.ui.import_panel import import_panel, show_report
+from cnsapp.ui.quality_panel import quality_panel
 from cnsapp.ui.tables import Column, facts, table, text, when
 
 PAGE = 60
-BROWSE, IMPORT = "Browse", "Import"
+BROWSE, QUALITY, IMPORT = "Browse", "Quality", "Import"
 STATE_WORDS = {"none": "", "skip": "skipped", "unsure": "unsure"}
 SOURCES = {
     "human": "by hand",
@@ -53,6 +54,8 @@ def main() -> None:
         return
     if tab == IMPORT or not counts.images:
         import_panel(here, project)
+    elif tab == QUALITY:
+        quality_panel(here, project)
     else:
         landed(here, running)
         browse(here, project)
@@ -82,7 +85,7 @@ def choose_tab(counts: Counts) -> str:
     ):
         tab = st.segmented_control(
             "View",
-            [BROWSE, IMPORT],
+            [BROWSE, QUALITY, IMPORT],
             key="images_tab",
             default=BROWSE,
             required=True,
