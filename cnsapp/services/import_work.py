@@ -1,0 +1,269 @@
+"""The work of an import: threads read the files, one thread stores what they found in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from sqlalchemy import select
+
+from cnsapp.bootstrap import App
+from cnsapp.errors import Cancelled, InvalidInputError, UnreadableImageError
+from cnsapp.imaging.candidates import Candidate
+from cnsapp.imaging.reader import WindowMissingError, read_image, read_sample_range
+from cnsapp.imaging.rule import ReadingRule
+from cnsapp.imaging.sniff import SUFFIXES, sniff
+from cnsapp.imaging.store import ImageFolder, Part, hash_file
+from cnsapp.imaging.thumbs import make_thumbs
+from cnsapp.imaging.window import fit_window
+from cnsapp.services.images import reading_rule
+from cnsapp.services.import_plan import ImportPlan
+from cnsapp.services.import_report import ImportReport, Skipped
+from cnsapp.services.import_rows import Arrival, store_arrivals
+from cnsapp.services.import_source import Source, limits_of
+from cnsapp.services.labels import import_labels
+from cnsapp.services.projects import check_class_name
+from db.models import Image, Project
+
+CHUNK = 100  # rows a transaction: somebody who labels meanwhile waits a few milliseconds
+SAMPLE = 32  # files whose values decide a project's window
+AHEAD = 12  # files read before their turn
+LARGE = 20_000_000  # bytes from which files are decoded one at a time, to keep memory flat
+
+Progress = Callable[[int, int, str], None]
+
+
+def _as_text(path: Path) -> str:
+    try:
+        return os.fspath(path).encode("utf-8").decode("utf-8")
+    except UnicodeEncodeError as error:  # the database holds text, a name on disk is bytes
+        raise InvalidInputError(
+            "The file's name is no valid text, so it cannot be linked; import it without linking."
+        ) from error
+
+
+class ImportWork:
+    """One import: threads read files, this thread stores what they found in the files' order."""
+
+    def __init__(
+        self,
+        app: App,
+        project_id: int,
+        source: Source,
+        plan: ImportPlan,
+        rule: ReadingRule,
+        link: bool,
+        annotator: str,
+    ) -> None:
+        self.app, self.project_id, self.source, self.plan = app, project_id, source, plan
+        self.rule, self.link, self.annotator = rule, link, annotator
+        self.limits = limits_of(app)
+        self.folder = ImageFolder(app.store.root)
+        self.report = ImportReport(skipped=[Skipped(*pair) for pair in source.refused])
+        self.report.found = len(source.candidates) + len(source.refused)
+        self.batch: list[Arrival] = []
+        self.names = frozenset(candidate.name for candidate in source.candidates)
+        self.label_of_bytes: dict[str, str] = {}
+        self.n_groups = 0
+        # large files take turns in one thread: each thread keeps the memory it once needed
+        self._small = ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1), "import")
+        self._large = ThreadPoolExecutor(1, "import-large")
+
+    def run(self, progress: Progress, check_cancelled: Callable[[], None]) -> None:
+        total, done = len(self.source.candidates), 0
+        waiting: deque[tuple[Candidate, Future[Arrival | Skipped]]] = deque()
+        with self._small, self._large:
+            try:
+                for candidate in self.source.candidates:
+                    check_cancelled()
+                    waiting.append((candidate, self._submit(candidate)))
+                    if len(waiting) >= AHEAD:
+                        done += self._take(waiting, progress, done, total)
+                while waiting:
+                    check_cancelled()
+                    done += self._take(waiting, progress, done, total)
+                self._flush()
+            except BaseException as error:
+                self._wind_up(waiting, keep=isinstance(error, Cancelled))
+                raise
+
+    def _submit(self, candidate: Candidate) -> Future[Arrival | Skipped]:
+        try:
+            large = candidate.path.stat().st_size >= LARGE
+        except OSError:
+            large = False  # reading it will say why
+        return (self._large if large else self._small).submit(self._read, candidate)
+
+    def _take(
+        self,
+        waiting: deque[tuple[Candidate, Future[Arrival | Skipped]]],
+        progress: Progress,
+        done: int,
+        total: int,
+    ) -> int:
+        candidate, future = waiting.popleft()
+        try:
+            outcome = future.result()
+        except WindowMissingError as missing:
+            self._fix_window(missing.kind, candidate)
+            outcome = self._submit(candidate).result()
+        if isinstance(outcome, Skipped):
+            self.report.skipped.append(outcome)
+        else:
+            self.batch.append(outcome)
+            if len(self.batch) >= CHUNK:
+                self._flush()
+        progress(done + 1, total, candidate.name)
+        return 1
+
+    def _wind_up(
+        self, waiting: Iterable[tuple[Candidate, Future[Arrival | Skipped]]], keep: bool
+    ) -> None:
+        """Leave no half work behind: store what is finished, or remove its copies."""
+        for _, future in waiting:
+            if not future.cancel() and future.exception() is None:
+                outcome = future.result()
+                if isinstance(outcome, Arrival):
+                    self.batch.append(outcome)
+        if keep:
+            self._flush()
+        for arrival in self.batch:
+            if arrival.part is not None:
+                arrival.part.unlink(missing_ok=True)
+
+    # in threads ------------------------------------------------------------------------------
+
+    def _read(self, candidate: Candidate) -> Arrival | Skipped:
+        try:
+            kind = sniff(candidate.path)
+            self.limits.check_bytes(candidate.path.stat().st_size)
+            return self._bring_in(candidate, kind)
+        except WindowMissingError:
+            raise
+        except (UnreadableImageError, InvalidInputError) as error:
+            return Skipped(candidate.name, error.what)
+        except OSError as error:
+            return Skipped(candidate.name, f"The file cannot be read: {error.strerror or error}.")
+
+    def _bring_in(self, candidate: Candidate, kind: str) -> Arrival:
+        sha256, n_bytes = hash_file(candidate.path)
+        if self._is_kept(sha256):
+            return self._arrival(candidate, kind, Part(candidate.path, sha256, n_bytes))
+        if self.link:
+            return self._look_at(candidate, kind, Part(candidate.path, sha256, n_bytes))
+        part = self.folder.copy_in(candidate.path)
+        try:
+            return self._look_at(candidate, kind, part)
+        except BaseException:
+            part.path.unlink(missing_ok=True)
+            raise
+
+    def _look_at(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
+        """Decode a file wholly, and make its thumbnails."""
+        result = read_image(part.path, self.rule, self.limits, strict=True)
+        seen = result.facts.seen
+        make_thumbs(
+            result.pixels,
+            self.folder.thumb_path(part.sha256, seen),
+            self.folder.view_path(part.sha256, seen),
+        )
+        arrival = self._arrival(candidate, kind, part)
+        arrival.facts = result.facts
+        arrival.part = None if self.link else part.path
+        return arrival
+
+    def _arrival(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
+        label = self.plan.label_of(candidate, part.sha256)
+        if label is not None:
+            check_class_name(label)
+        return Arrival(
+            name=candidate.name,
+            sha256=part.sha256,
+            n_bytes=part.n_bytes,
+            label=label,
+            group=self.plan.group_of(candidate, part.sha256),
+            part=None,
+            stored_path=_as_text(candidate.path.resolve())
+            if self.link
+            else self.folder.original_name(part.sha256, SUFFIXES[kind]),
+            linked=self.link,
+        )
+
+    def _is_kept(self, sha256: str) -> bool:
+        """Return whether the project has these bytes, and their file is where it should be."""
+        query = select(Image.stored_path).where(
+            Image.project_id == self.project_id, Image.sha256 == sha256
+        )
+        if not self.link:  # a link to an original elsewhere is no copy of it
+            query = query.where(Image.linked.is_(False))
+        with self.app.store.reading() as session:
+            places = set(session.scalars(query))
+        return any((self.folder.root / place).is_file() for place in places)
+
+    # in this thread --------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        batch, self.batch = self.batch, []
+        if not batch:
+            return
+        self._note_conflicts(batch)
+        stored = store_arrivals(self.app.store, self.folder, self.project_id, batch, self.names)
+        self.report.imported += stored.n_new
+        self.report.duplicates += len(batch) - stored.n_new
+        self.report.new_classes += stored.new_classes
+        self.n_groups += sum(1 for arrival in batch if arrival.group)
+        if stored.labels:
+            self.report.labelled += import_labels(
+                self.app.store,
+                project_id=self.project_id,
+                rows=stored.labels,
+                annotator=self.annotator,
+                source="import",
+            )
+
+    def _note_conflicts(self, batch: Sequence[Arrival]) -> None:
+        """The same bytes under two labels: both are kept, and the report says so."""
+        for arrival in batch:
+            if arrival.label is None:
+                continue
+            first = self.label_of_bytes.setdefault(arrival.sha256, arrival.label)
+            if first != arrival.label:
+                self.report.notes.append(
+                    f"{arrival.name} is labelled “{arrival.label}”, but the same picture stands "
+                    f"in this import as “{first}” too. Training leaves such pictures out until "
+                    "their labels agree."
+                )
+
+    def _fix_window(self, kind: str, candidate: Candidate) -> None:
+        """Fix the project's window for a kind of samples from a spread of this import's files."""
+        if reading_rule(self.app.store, project_id=self.project_id).window(kind) is None:
+            low, high, n = self._measure(kind, candidate)
+            low, high = fit_window(kind, low, high)
+            self.report.notes.append(
+                f"{kind} images are shown from {low:g} (black) to {high:g} (white). This window "
+                f"was taken from {n} of these files and is now fixed for the project."
+            )
+            with self.app.store.writing() as session:
+                project = session.get_one(Project, self.project_id)
+                rule = ReadingRule.from_json(project.settings.get("reading"))
+                if rule.window(kind) is None:
+                    rule = rule.with_window(kind, low, high)
+                    project.settings = {**project.settings, "reading": rule.as_json()}
+        self.rule = reading_rule(self.app.store, project_id=self.project_id)
+
+    def _measure(self, kind: str, candidate: Candidate) -> tuple[float, float, int]:
+        suffix = candidate.path.suffix.casefold()
+        alike = [c for c in self.source.candidates if c.path.suffix.casefold() == suffix]
+        spread = alike[:: max(1, len(alike) // SAMPLE)][:SAMPLE]
+        ranges = []
+        for file in {c.path: c for c in (candidate, *spread)}.values():
+            try:
+                found = self._large.submit(read_sample_range, file.path, self.limits).result()
+            except UnreadableImageError:
+                continue  # it will be skipped with its reason when its turn comes
+            if found is not None and found.kind == kind:
+                ranges.append(found)
+        return min(r.low for r in ranges), max(r.high for r in ranges), len(ranges)
