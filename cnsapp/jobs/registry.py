@@ -38,6 +38,7 @@ class JobKind:
 KINDS: dict[str, JobKind] = {
     "import": JobKind("cnsapp.tasks.importing:run", "files", "Import images"),
     "demo": JobKind("cnsapp.tasks.demo:run", "files", "Make the demo project"),
+    "reread": JobKind("cnsapp.tasks.reread:run", "files", "Read images again"),
     "features": JobKind("cnsapp.tasks.features:run", "train", "Compute image features"),
     "train": JobKind("cnsapp.tasks.train:run", "train", "Train a model"),
     "predict": JobKind("cnsapp.tasks.predict:run", "files", "Predict new images"),
