@@ -63,14 +63,14 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="cns-bench-") as place:
         files, y = thousand_images(Path(place))
         extractor.extract([pixels(f) for f in files[:16]], "clean")  # warm
-        views: list[np.ndarray[Any, Any]] = []
+        made_rows: list[np.ndarray[Any, Any]] = []
         keys = [f.name for f in files]
         feature_seconds = seconds(
-            lambda: views.extend(
-                extractor.extract((pixels(f) for f in files), view, keys) for view in TRAIN_VIEWS
+            lambda: made_rows.append(
+                extractor.extract_views((pixels(f) for f in files), TRAIN_VIEWS, keys)
             )
         )
-        network, colour = extractor.layout.split(np.stack(views, axis=1))
+        network, colour = extractor.layout.split(made_rows[0])
         results: list[QuickResult] = []
         quick = [seconds(lambda: results.append(train(network, colour, y, files, extractor)))
                  for _turn in range(3)]  # fmt: skip

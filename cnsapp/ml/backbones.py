@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -91,6 +91,13 @@ class StageNet(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
+
+    def until(self, stages: Sequence[str]) -> StageNet:
+        """Return the chain up to the last of these stages; the layers are shared with this one."""
+        last = max(self.names.index(name) for name in stages)
+        modules = list(self.stages)[: last + 1]
+        kept = StageNet([(n, [m]) for n, m in zip(self.names, modules, strict=False)])
+        return kept.train(self.training)
 
 
 @dataclass(frozen=True)

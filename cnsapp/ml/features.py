@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnsapp.errors import CnsError
-from cnsapp.ml.backbones import DEFAULT_BACKBONE, LoadedBackbone, build_backbone
+from cnsapp.ml.backbones import DEFAULT_BACKBONE, LoadedBackbone, StageNet, build_backbone
 from cnsapp.ml.device import Device, choose_device
 from cnsapp.ml.preprocess import (
     CLEAN,
@@ -100,6 +100,9 @@ class FeatureExtractor:
         Where to run; None chooses.
     weights_dir
         Folder with weights files (`CNS_HOME/weights`).
+    whole
+        Compute every stage, as the last-layer control needs; otherwise the stages behind the last
+        one that a head reads are left out (a quarter of the work of EfficientNet-Lite0).
 
     Attributes
     ----------
@@ -115,13 +118,16 @@ class FeatureExtractor:
         backbone: str | LoadedBackbone = DEFAULT_BACKBONE,
         device: Device | None = None,
         weights_dir: Path | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
         loaded = build_backbone(backbone, weights_dir) if isinstance(backbone, str) else backbone
         self.backbone = loaded
         self.device = device or choose_device()
-        self.net = loaded.net.to(self.device.torch)
+        net = loaded.net if whole else loaded.net.until(loaded.row.head_stages)
+        self.layout = _layout_of(net, loaded.row.min_size)
+        self.net = net.to(self.device.torch)
         self.preprocessing = loaded.row.preprocessing
-        self.layout = _layout_of(loaded)
         self.spec = {
             "backbone": loaded.row.id,
             "weights": loaded.weights_hash,
@@ -142,26 +148,40 @@ class FeatureExtractor:
         progress: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Floats:
-        """Return one feature row an image.
+        """Return one feature row (N, D) an image: `extract_views` with a single view."""
+        found = self.extract_views(images, (view,), keys, progress=progress, cancelled=cancelled)
+        return found[:, 0]
+
+    def extract_views(
+        self,
+        images: Iterable[Pixels],
+        views: Sequence[str],
+        keys: Sequence[str] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Floats:
+        """Return one feature row a view of every image.
 
         Parameters
         ----------
         images
             uint8 (H, W, 3) arrays of any sizes. A generator is read in a second thread while the
             network runs, at most a few batches ahead.
-        view
+        views
             See `cnsapp.ml.preprocess.make_view`.
         keys
             SHA-256 of each image, which seeds its jitter; None hashes the pixels.
         progress
-            Called as `progress(done, total)` after every batch; total is 0 when unknown.
+            Called as `progress(done, total)`, in images, after every batch; total is 0 when
+            unknown.
         cancelled
             Asked before every batch.
 
         Returns
         -------
-        (N, D) float32: `layout.n_network` network columns, then mean and standard deviation of red,
-        green and blue of the view (0 to 1).
+        (N, V, D) float32: `layout.n_network` network columns, then mean and standard deviation of
+        red, green and blue of the view (0 to 1).
 
         Raises
         ------
@@ -176,7 +196,9 @@ class FeatureExtractor:
         def prepared() -> Iterator[Pixels]:
             for i, image in enumerate(images):
                 key = keys[i] if keys is not None else pixels_key(image)
-                yield make_view(image, size, view, key)
+                clean = make_view(image, size)
+                for view in views:
+                    yield make_view(clean, size, view, key)
 
         done, rows = 0, []
         stacks = map(np.stack, batches(prepared(), self.device.batch_size))
@@ -184,8 +206,10 @@ class FeatureExtractor:
             rows.append(part)
             done += len(part)
             if progress is not None:
-                progress(done, total)
-        return np.concatenate(rows) if rows else np.zeros((0, self.layout.n_columns), np.float32)
+                progress(done // len(views), total)
+        shape = (-1, len(views), self.layout.n_columns)
+        flat = np.concatenate(rows) if rows else np.zeros((0, self.layout.n_columns), np.float32)
+        return flat.reshape(shape)
 
     def forward(self, batch: Pixels) -> Floats:
         """Return feature rows (B, D) of views at network size, uint8 (B, S, S, 3)."""
@@ -199,13 +223,12 @@ class FeatureExtractor:
         return rows
 
 
-def _layout_of(loaded: LoadedBackbone) -> FeatureLayout:
-    size = loaded.row.min_size
+def _layout_of(net: StageNet, size: int) -> FeatureLayout:
     with torch.inference_mode():
-        maps = loaded.net.cpu()(torch.zeros(1, 3, size, size))
+        maps = net.cpu()(torch.zeros(1, 3, size, size))
     stops = np.cumsum([2 * m.shape[1] for m in maps]).tolist()
     starts = [0, *stops[:-1]]
-    return FeatureLayout(tuple(zip(loaded.net.names, starts, stops, strict=True)))
+    return FeatureLayout(tuple(zip(net.names, starts, stops, strict=True)))
 
 
 class FeatureStore:

@@ -106,9 +106,10 @@ def compute(
         job.check_cancelled()
         if pause is not None:
             pause()
-        for view in TRAIN_VIEWS:
-            if keys:
-                kept.put(keys, view, extractor.extract(pictures, view, keys))
+        if keys:
+            rows = extractor.extract_views(pictures, TRAIN_VIEWS, keys)
+            for v, view in enumerate(TRAIN_VIEWS):
+                kept.put(keys, view, rows[:, v])
         done = min(done + CHUNK, len(todo))
         fraction = span[0] + (span[1] - span[0]) * (had + done) / len(sources)
         job.progress(fraction, _message(had, done, len(sources), time.monotonic() - began))
