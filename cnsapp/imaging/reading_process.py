@@ -1,0 +1,247 @@
+"""A process that decodes files for the app, one at a time: `python -m` this module.
+
+It may crash, hang or run out of memory without harm: see `cnsapp.imaging.isolated`, which starts
+it and speaks with it through its standard input and output. It knows the imaging room only.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import psutil
+from numpy.typing import NDArray
+
+from cnsapp.errors import UnreadableImageError
+from cnsapp.imaging.limits import Limits
+from cnsapp.imaging.reader import read_image, read_sample_range
+from cnsapp.imaging.rule import ReadingRule
+from cnsapp.imaging.store import ImageFolder
+from cnsapp.imaging.thumbs import make_thumbs
+from cnsapp.imaging.wire import WireClosedError, error_as_json, receive, send
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+IDLE_SECONDS = 120.0  # without work it ends and gives its memory back
+WORN_BYTES = 200_000_000  # what a process may keep between two files; a fresh one has 45 MB
+MAX_COMPLAINTS = 1_000_000  # bytes that decoders may write to the terminal
+GRACE_SECONDS = 10.0  # the app ends a hanging process; this is for one whose app is gone
+BASE_BYTES, BYTES_PER_PIXEL = 300_000_000, 24  # what decoding the largest allowed image may take
+RAM_SHARE = 0.75
+BOUNDED_BY_KERNEL = sys.platform.startswith("linux")  # elsewhere the guard looks at the memory
+GUARD_SECONDS = 0.5
+TOO_MUCH = 77  # exit code: the guard found too much memory
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an operation found: plain data, and pixels or other numbers where there are any."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    array: NDArray[Any] | None = None
+
+
+def memory_bound(limits: Limits) -> int:
+    """Return how many bytes decoding may take: what the largest allowed image needs."""
+    ram = int(psutil.virtual_memory().total * RAM_SHARE)
+    return min(BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels, ram)
+
+
+# operations: (path, rule, limits, **plain arguments) -> Answer -----------------------------------
+
+
+def _read(path: Path, rule: ReadingRule, limits: Limits, *, strict: bool = False) -> Answer:
+    result = read_image(path, rule, limits, strict=strict)
+    return Answer(result.facts.as_json(), result.pixels)
+
+
+def _sample_range(path: Path, _rule: ReadingRule, limits: Limits) -> Answer:
+    found = read_sample_range(path, limits)
+    if found is None:
+        return Answer()
+    return Answer({"kind": found.kind, "low": found.low, "high": found.high})
+
+
+def _look_at(
+    path: Path,
+    rule: ReadingRule,
+    limits: Limits,
+    *,
+    root: Path,
+    sha256: str,
+    seen: str | None = None,
+    strict: bool = False,
+) -> Answer:
+    """Decode a file wholly and write its thumbnails below the data folder `root`."""
+    result = read_image(path, rule, limits, strict=strict)
+    sign = result.facts.seen if seen is None else seen
+    folder = ImageFolder(root)
+    make_thumbs(result.pixels, folder.thumb_path(sha256, sign), folder.view_path(sha256, sign))
+    return Answer(result.facts.as_json())
+
+
+def _make_pyramid(
+    path: Path, rule: ReadingRule, limits: Limits, *, target_dir: Path, **options: Any
+) -> Answer:
+    """Cut a picture into the viewer's tiles; the facts are what `make_pyramid` returns."""
+    from cnsapp.imaging.pyramid import make_pyramid  # only the viewer needs it
+
+    return Answer(make_pyramid(path, rule, limits, target_dir, **options))
+
+
+OPERATIONS: dict[str, Callable[..., Answer]] = {
+    "read": _read,
+    "sample_range": _sample_range,
+    "look_at": _look_at,
+    "make_pyramid": _make_pyramid,
+}
+
+# the process -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _State:
+    """What the guard thread looks at."""
+
+    parent: int
+    idle_since: float | None = None  # None: at work
+    bound: int = 0
+
+
+def main() -> None:
+    """Answer requests until the app is gone, or nothing was asked for a while."""
+    requests, answers = _own_pipes()
+    _protect()
+    state = _State(os.getppid())
+    threading.Thread(target=_guard, args=(state,), daemon=True).start()
+    send(answers, {"ready": os.getpid()})
+    while True:
+        state.idle_since = time.monotonic()
+        try:
+            request = receive(requests)[0]
+            state.idle_since = None
+            _serve(request, answers, state)
+        except WireClosedError:
+            os._exit(0)
+
+
+def _own_pipes() -> tuple[FileIO, FileIO]:
+    """Keep the pipes to ourselves: what a decoder prints must not get into them."""
+    requests, answers = FileIO(os.dup(0), "rb"), FileIO(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _protect() -> None:
+    faulthandler.enable()
+    if hasattr(signal, "SIGINT"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the app
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:  # Linux: when memory runs out, this process goes first, not the app
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    except OSError:
+        pass
+
+
+def _guard(state: _State) -> None:
+    """End the process when its app is gone, even amid a file, or when nobody needs it."""
+    me = psutil.Process()
+    while True:
+        time.sleep(GUARD_SECONDS)
+        idle = state.idle_since
+        if idle is not None and time.monotonic() - idle > IDLE_SECONDS:
+            os._exit(0)
+        if not _is_there(state.parent):
+            os._exit(0)
+        if idle is None and not BOUNDED_BY_KERNEL and me.memory_info().rss > state.bound:
+            os._exit(TOO_MUCH)
+
+
+def _is_there(parent: int) -> bool:
+    if os.name == "posix":
+        return os.getppid() == parent  # an orphan gets another parent
+    return bool(psutil.pid_exists(parent))
+
+
+def _serve(request: dict[str, Any], answers: FileIO, state: _State) -> None:
+    limits = Limits(**request["limits"])
+    state.bound = memory_bound(limits)
+    _bound_memory(state.bound)
+    _set_alarm(request["seconds"] + GRACE_SECONDS)
+    answer, error = Answer(), None
+    try:
+        answer = OPERATIONS[request["operation"]](
+            request["path"],
+            ReadingRule.from_json(request["rule"]),
+            limits,
+            **request["arguments"],
+        )
+    except Exception as found:
+        if not isinstance(found, UnreadableImageError):
+            traceback.print_exc()
+        error = error_as_json(_too_much(found, state.bound) or found)
+    worn = _is_worn(answer)
+    _set_alarm(0)
+    send(answers, {"facts": answer.facts, "error": error, "worn": worn}, answer.array)
+
+
+def _set_alarm(seconds: float) -> None:
+    """End the process after so long, even if a decoder lets no Python run; 0: never mind."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles it: it kills
+    elif seconds:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+    else:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _bound_memory(n_bytes: int) -> None:
+    # private writable memory, so that mapped files and libraries do not count; the kernel refuses
+    # it at once, and the decoder says so
+    if resource is not None and BOUNDED_BY_KERNEL:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        top = n_bytes if hard == resource.RLIM_INFINITY else min(n_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (top, hard))
+
+
+def _too_much(error: Exception, bound: int) -> UnreadableImageError | None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, MemoryError):
+        cause = cause.__cause__ or cause.__context__
+    return None if cause is None else too_much_memory(bound)
+
+
+def too_much_memory(bound: int) -> UnreadableImageError:
+    """Return the refusal of a file that takes more than `bound` bytes to decode."""
+    return UnreadableImageError(
+        f"Decoding the file takes more than {bound / 1e6:,.0f} MB of memory.",
+        "It was stopped: damaged or hostile files fill the memory that way.",
+        "If it is an honest image, raise CNS_MAX_PIXELS, or cut it into tiles.",
+    )
+
+
+def _is_worn(answer: Answer) -> bool:
+    """Return whether it keeps too much memory, beside what is given away at once."""
+    kept = psutil.Process().memory_info().rss
+    kept -= 0 if answer.array is None else answer.array.nbytes
+    return bool(kept > WORN_BYTES or os.fstat(2).st_size > MAX_COMPLAINTS)
+
+
+if __name__ == "__main__":
+    main()
