@@ -1,7 +1,7 @@
 """A process that decodes files for the app, one at a time: `python -m` this module.
 
-It may crash, hang or run out of memory without harm: see `cnsapp.imaging.isolated`, which starts
-it and speaks with it through its standard input and output. It knows the imaging room only.
+It may crash, hang or run out of memory without harm: see `cnsapp.imaging.reading_pool`, which
+starts it and speaks with it through its standard input and output. It knows the imaging room only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,9 @@ def _read(path: Path, rule: ReadingRule, limits: Limits, *, strict: bool = False
     return Answer(result.facts.as_json(), result.pixels)
 
 
-def _sample_range(path: Path, _rule: ReadingRule, limits: Limits) -> Answer:
-    found = read_sample_range(path, limits)
-    if found is None:
-        return Answer()
-    return Answer({"kind": found.kind, "low": found.low, "high": found.high})
+def _sample_range(path: Path, rule: ReadingRule, limits: Limits) -> Answer:
+    found = read_sample_range(path, limits, rule)
+    return Answer() if found is None else Answer(asdict(found))
 
 
 def _look_at(
@@ -102,11 +100,35 @@ def _make_pyramid(
     return Answer(make_pyramid(path, rule, limits, target_dir, **options))
 
 
+def _small(path: Path, rule: ReadingRule, limits: Limits, *, side: int) -> Answer:
+    """Return a picture that fits into a square of `side` pixels."""
+    from cnsapp.imaging.looks import small_picture
+
+    return Answer(array=small_picture(path, rule, limits, side))
+
+
+def _levels(path: Path, _rule: ReadingRule, limits: Limits, *, page: str) -> Answer:
+    """Return the values that a file holds, as `FileLevels.as_json`."""
+    from cnsapp.imaging.looks import file_levels
+
+    return Answer(file_levels(path, limits, page).as_json())
+
+
+def _slide(path: Path, rule: ReadingRule, limits: Limits, *, what: str, **options: Any) -> Answer:
+    """Look at a whole slide or cut tiles from it."""
+    from cnsapp.imaging import slide_work  # only slides need openslide
+
+    return Answer(*slide_work.answer(path, rule, limits, what, **options))
+
+
 OPERATIONS: dict[str, Callable[..., Answer]] = {
+    "slide": _slide,
     "read": _read,
     "sample_range": _sample_range,
     "look_at": _look_at,
     "make_pyramid": _make_pyramid,
+    "small": _small,
+    "levels": _levels,
 }
 
 # the process -------------------------------------------------------------------------------------
