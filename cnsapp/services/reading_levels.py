@@ -13,9 +13,10 @@ from sqlalchemy import select
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError
-from cnsapp.imaging import looks
+from cnsapp.imaging import isolated
 from cnsapp.imaging.channels import ChannelRange
 from cnsapp.imaging.limits import Limits
+from cnsapp.imaging.looks import FileLevels
 from cnsapp.imaging.rule_changes import FileKind
 from cnsapp.imaging.window import fit_window
 from cnsapp.services.import_source import limits_of
@@ -128,7 +129,8 @@ def _look_into(paths: Sequence[Path], limits: Limits, page: str) -> Found:
     channels: dict[int, ChannelRange] = {}
     for path in paths:
         try:
-            found = looks.file_levels(path, limits, page)
+            answer = isolated.call("levels", path, limits=limits, page=page)
+            found = FileLevels.from_json(answer.facts)
         except CnsError:
             continue  # what cannot be read says so where it is shown
         if found.colors is not None:

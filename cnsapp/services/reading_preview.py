@@ -13,7 +13,7 @@ from PIL import Image as Picture
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError
-from cnsapp.imaging import looks
+from cnsapp.imaging import isolated
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.rule_changes import SAMPLE_WORDS, FileKind
@@ -81,6 +81,15 @@ def preview(app: App, *, project_id: int, rule: ReadingRule, patience: float = 1
     return [_look(image, future) for image, future in asked]
 
 
+def examples(app: App, *, project_id: int) -> list[Look]:
+    """Return up to 6 images that the rule has a say in, as they are."""
+    kinds = get_reading(app.store, project_id=project_id).kinds
+    special = [k for k in kinds if k.is_deep or k.has_pages or k.has_channels or k.has_alpha]
+    picked = pick_images(app.store, project_id, special, SHOWN)
+    images = [get_image(app.store, image_id=image_id) for image_id, _ in picked]
+    return [Look(image, kind_words(FileKind(image.facts)), None) for image in images]
+
+
 def _look(image: ImageDetail, future: Future[bytes]) -> Look:
     kind = kind_words(FileKind(image.facts))
     if not future.done():
@@ -135,7 +144,8 @@ def _drop_all_but(wanted: set[Future[bytes]]) -> None:
 
 
 def _small_jpeg(path: Path, rule: ReadingRule, limits: Limits) -> bytes:
-    pixels = looks.small_picture(path, rule, limits, SIDE)
+    pixels = isolated.call("small", path, rule=rule, limits=limits, side=SIDE).array
+    assert pixels is not None
     made = io.BytesIO()
     Picture.fromarray(pixels).save(made, "JPEG", quality=90, subsampling=0)
     return made.getvalue()

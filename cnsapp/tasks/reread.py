@@ -12,13 +12,12 @@ from typing import Any
 from sqlalchemy import select, update
 
 from cnsapp.bootstrap import App
-from cnsapp.errors import CnsError
+from cnsapp.errors import CnsError, UnreadableImageError
+from cnsapp.imaging import isolated
 from cnsapp.imaging.decoded import ImageFacts
-from cnsapp.imaging.reader import read_image
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.rule_changes import FileKind
 from cnsapp.imaging.store import ImageFolder
-from cnsapp.imaging.thumbs import make_thumbs
 from cnsapp.jobs.context import JobContext
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_source import limits_of
@@ -147,18 +146,15 @@ class _Pass:
 
     def _read(self, image: _Touched) -> _Reread:
         """Read an image by the rule and make its pictures. Runs in threads."""
+        if not image.path.is_file():
+            return _Reread(image, None, "The file is not there any more.")
         try:
-            result = read_image(image.path, self.rule, self.limits)
-        except CnsError as error:
+            facts = isolated.look_at(
+                image.path, self.rule, self.limits, root=self.app.store.root, sha256=image.sha256
+            )
+        except UnreadableImageError as error:
             return _Reread(image, None, error.what)
-        except OSError as error:
-            reason = f"The file cannot be read: {error.strerror or error}."
-            return _Reread(image, None, reason)
-        thumb = self.folder.thumb_path(image.sha256, result.facts.seen)
-        if not thumb.is_file():  # it is written last: where it is, the larger one is too
-            view = self.folder.view_path(image.sha256, result.facts.seen)
-            make_thumbs(result.pixels, thumb, view)
-        return _Reread(image, result.facts)
+        return _Reread(image, facts)
 
     def _store(self, outcomes: Sequence[_Reread]) -> None:
         """Write the rows of a part in one short transaction, then remove the pictures before."""
