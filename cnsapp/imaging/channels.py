@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from cnsapp.imaging.decoded import quiet, refusal, wanted_pages
 from cnsapp.imaging.limits import Limits
-from cnsapp.imaging.rule import FIRST, MAX_CHANNELS, Channel
+from cnsapp.imaging.rule import FIRST, MAX_CHANNELS, Channel, ReadingRule
+from cnsapp.imaging.sniff import sniff
+from cnsapp.imaging.tiff_files import chosen_channels, gray, opened_stack
+from cnsapp.imaging.tiff_stack import GRAYS, Stack
+from cnsapp.imaging.window import SampleRange, measure, sample_kind
 
 # blue, green, red, magenta, cyan, yellow: light enough to be told apart when colours are hard to
 # see; the first two or three of them are also the usual ones (nuclei blue, then green and red)
@@ -61,15 +68,64 @@ def channel_ranges(
     Returns
     -------
     list of ChannelRange
-        One for a gray file, several for a stack of channels (`ImageFacts.channels` of them), none
-        for a picture that has plain colours.
+        One for a gray TIFF, several for a stack of channels (`ImageFacts.channels` of them), none
+        for other files and for pictures that have plain colours.
 
     Raises
     ------
     UnreadableImageError
         As `read_image`.
     """
-    raise NotImplementedError
+    limits = limits or Limits()
+    rule = ReadingRule(page=page)
+    try:
+        with quiet():
+            if sniff(path) != "TIFF":
+                return []
+            limits.check_bytes(path.stat().st_size)
+            with opened_stack(path, limits) as stack:
+                return _ranges(stack, rule)
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        raise refusal(error) from error
+
+
+def range_of_chosen(
+    path: Path, limits: Limits, rule: ReadingRule
+) -> tuple[bool, SampleRange | None]:
+    """Return whether a TIFF has channels, and the range of the chosen ones without a window."""
+    with opened_stack(path, limits) as stack:
+        if stack.channels < 2:
+            return False, None
+        if stack.page.dtype == np.uint8:
+            return True, None
+        needy = [
+            channel.index
+            for channel in chosen_channels(rule, stack.channels, [])
+            if channel.low is None or channel.high is None
+        ]
+        planes = wanted_pages(rule, stack.planes)
+        found = stack.grays(sorted(set(needy)), planes)
+        return True, measure(gray(stack, samples) for _, samples in found)
+
+
+def _ranges(stack: Stack, rule: ReadingRule) -> list[ChannelRange]:
+    page = stack.page
+    if stack.channels == 1 and (page.samplesperpixel > 1 or int(page.photometric) not in GRAYS):
+        return []
+    names = stack.meta.names
+    ranges = []
+    planes = wanted_pages(rule, stack.planes)
+    for index, samples in stack.grays(range(stack.channels), planes):
+        found = measure([gray(stack, samples)])
+        if found is None:  # nothing but NaN
+            found = SampleRange(sample_kind(page.dtype), 0.0, 0.0, 0.0, 0.0)
+        ranges.append(
+            ChannelRange(
+                index, names[index], stack.meta.colors[index], found.kind,
+                found.low, found.high, found.p_low, found.p_high,
+            )
+        )  # fmt: skip
+    return ranges
 
 
 def default_channels(ranges: Sequence[ChannelRange]) -> tuple[Channel, ...]:

@@ -1,4 +1,4 @@
-"""Every colour model to sRGB, transparency to white, any orientation to upright."""
+"""Every colour model to sRGB, transparency to one background, any orientation to upright."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+
+from cnsapp.imaging.rule import WHITE
 
 Pixels = NDArray[np.uint8]
 
@@ -31,8 +33,8 @@ def _from_lab() -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(ImageCms.createProfile("LAB"), _srgb(), "LAB", "RGB")
 
 
-def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Return an 8-bit image as sRGB, with its colour profile applied and laid over white.
+def to_rgb(image: Image.Image, notes: list[str], background: str = WHITE) -> Image.Image:
+    """Return an 8-bit image as sRGB, with its colour profile applied and laid over a background.
 
     Parameters
     ----------
@@ -40,6 +42,8 @@ def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
         Any 8-bit or 1-bit Pillow mode.
     notes
         What was done to the picture is added here, in words.
+    background
+        "#RRGGBB" behind transparency.
     """
     profile = image.info.get("icc_profile")
     if image.mode in ("La", "RGBa"):
@@ -55,7 +59,7 @@ def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     elif image.mode in ("1", "P", "YCbCr", "HSV", "RGBX"):
         image = image.convert("RGB")
     image = _managed(image, profile, notes)
-    return image if alpha is None else _over_white(image, alpha, notes)
+    return image if alpha is None else _over(image, alpha, notes, background)
 
 
 def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
@@ -78,20 +82,31 @@ def _managed(image: Image.Image, profile: Any, notes: list[str]) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _over_white(image: Image.Image, alpha: Image.Image, notes: list[str]) -> Image.Image:
+def _over(image: Image.Image, alpha: Image.Image, notes: list[str], background: str) -> Image.Image:
     low, high = (int(end) for end in alpha.getextrema())  # type: ignore[arg-type]
     if low == 255:
         return image
-    notes.append("Transparency laid over white." if high else "The image is wholly transparent.")
-    white = Image.new("RGB", image.size, (255, 255, 255))
-    white.paste(image, mask=alpha)
-    return white
+    notes.append(alpha_note(background) if high else "The image is wholly transparent.")
+    ground = Image.new("RGB", image.size, rgb_of(background))
+    ground.paste(image, mask=alpha)
+    return ground
 
 
-def lay_over_white(pixels: Pixels, alpha: NDArray[np.float32]) -> Pixels:
-    """Return (H, W, 3) pixels laid over white by an (H, W) opacity from 0 to 1."""
+def alpha_note(background: str) -> str:
+    """Return the sentence on what lies behind transparency."""
+    return f"Transparency laid over {'white' if background == WHITE else background}."
+
+
+def rgb_of(color: str) -> tuple[int, int, int]:
+    """Return (red, green, blue), 0 to 255, of "#RRGGBB"."""
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
+
+
+def lay_over(pixels: Pixels, alpha: NDArray[np.float32], background: str = WHITE) -> Pixels:
+    """Return (H, W, 3) pixels laid over a colour by an (H, W) opacity from 0 to 1."""
     opacity = alpha[..., None]
-    mixed = pixels * opacity + 255.0 * (1 - opacity)
+    mixed = pixels * opacity + np.array(rgb_of(background), np.float32) * (1 - opacity)
     return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
 
 

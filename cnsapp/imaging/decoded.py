@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnsapp.errors import UnreadableImageError
+from cnsapp.imaging.limits import Limits
+from cnsapp.imaging.rule import FIRST, MAX, ReadingRule
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ImageFacts:
     bits
         Bits a sample in the file.
     pages
-        Number of pages, frames or channels stored as pages; the first is shown.
+        Number of pages, z planes or frames; channels and times are not counted.
     notes
         What was done to show the picture, in sentences.
     window
@@ -64,6 +66,25 @@ class ImageFacts:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What is asked of a decoder.
+
+    Parameters
+    ----------
+    rule
+        The project's reading rule.
+    limits
+        Bounds that are checked from the header.
+    strict
+        A default window will not do.
+    """
+
+    rule: ReadingRule
+    limits: Limits
+    strict: bool = False
+
+
 @dataclass
 class Decoded:
     """Samples as the file has them, upright: 8-bit ones are finished RGB, others need a window."""
@@ -76,6 +97,10 @@ class Decoded:
     notes: list[str]
     alpha: NDArray[np.float32] | None = None  # (H, W), 0 to 1, only beside unfinished samples
     profile: bytes | None = None  # colour profile of unfinished RGB samples
+    kind: str = ""  # kind of the file's samples, whatever the rule; "": that of `samples`
+    channels: int = 1
+    transparent: bool = False  # the file has transparency, whatever the rule makes of it
+    um_per_px: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -136,6 +161,61 @@ def refusal(error: BaseException) -> UnreadableImageError:
     )
 
 
-def pages_note(pages: int, what: str = "pages") -> list[str]:
-    """Return the note that only the first of several pages is shown; none for a single one."""
-    return [f"The file holds {pages} {what}; the first is shown."] if pages > 1 else []
+def wanted_pages(rule: ReadingRule, pages: int) -> range:
+    """Return which of a file's pages (from 0) the rule shows.
+
+    Raises
+    ------
+    UnreadableImageError
+        The file has several pages, but not the one that the project shows.
+    """
+    if pages <= 1 or rule.page == FIRST:
+        return range(1)
+    if rule.page == MAX:
+        return range(pages)
+    number = int(rule.page)
+    if number > pages:
+        raise UnreadableImageError(
+            f"The project shows page {number}, but the file has {pages} pages.",
+            "Another page in its place would not be comparable.",
+            "Choose another page in the project's reading rule, or leave the file out.",
+        )
+    return range(number - 1, number)
+
+
+def pages_note(rule: ReadingRule, pages: int, what: str = "pages") -> list[str]:
+    """Return the note on which of several pages are shown; none for a single one."""
+    if pages <= 1:
+        return []
+    shown = {FIRST: "the first", MAX: "the maximum over them"}.get(rule.page, f"no. {rule.page}")
+    return [f"The file holds {pages} {what}; {shown} is shown."]
+
+
+def brightest(samples: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """Return the larger of both at each place; NaN counts as nothing."""
+    greater = np.fmax if samples.dtype.kind == "f" else np.maximum
+    if samples.flags.writeable and samples.base is None:
+        return greater(samples, other, out=samples)  # type: ignore[no-any-return]
+    return greater(samples, other)  # type: ignore[no-any-return]
+
+
+def projected(pages: Iterable[Decoded]) -> Decoded:
+    """Return the maximum over decoded pages, taken one by one; others of size are left out."""
+    left_out = 0
+    result: Decoded | None = None
+    for page in pages:
+        if result is None:
+            result = page
+        elif page.samples.shape == result.samples.shape and (
+            page.samples.dtype == result.samples.dtype
+        ):
+            result.samples = brightest(result.samples, page.samples)
+            if result.alpha is not None and page.alpha is not None:
+                result.alpha = np.maximum(result.alpha, page.alpha)
+        else:
+            left_out += 1
+    if result is None:
+        raise UnreadableImageError("The file holds no picture.")
+    if left_out:
+        result.notes.append(f"{left_out} pages of another size or kind were left out.")
+    return result

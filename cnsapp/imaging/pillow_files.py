@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -10,14 +11,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from cnsapp.errors import UnreadableImageError
-from cnsapp.imaging.color import to_rgb, upright
-from cnsapp.imaging.decoded import Decoded, pages_note
+from cnsapp.imaging import pixel_size
+from cnsapp.imaging.color import alpha_note, to_rgb, upright
+from cnsapp.imaging.decoded import Decoded, Reading, pages_note, projected, wanted_pages
 from cnsapp.imaging.limits import Limits
+from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.sniff import declared_avif_size
 
 Image.MAX_IMAGE_PIXELS = None  # our own Limits decide, from the header, and can be raised
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is no picture
 
+HEAD = 1 << 14  # bytes in which a header tells the depth
+JP2_SIZE = b"\xff\x4f\xff\x51"  # start of a codestream and of its size segment
+ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 HIGH_BIT_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 MODE_WORDS = {"1": "black and white", "L": "gray", "LA": "gray with transparency",
               "La": "gray with transparency", "P": "palette", "PA": "palette with transparency",
@@ -45,29 +51,67 @@ def open_header(path: Path, kind: str, limits: Limits) -> Image.Image:
     return image
 
 
-def decode(path: Path, kind: str, limits: Limits) -> Decoded:
-    """Decode the first picture of a file that is no TIFF."""
-    bits = _png_bits(path) if kind == "PNG" else 8
-    with open_header(path, kind, limits) as image:
-        if bits == 16:
-            return _decode_png16(path, image)
-        pages = int(getattr(image, "n_frames", 1))
-        return finish(image, kind, bits, pages_note(pages, "frames"), pages)
+def decode(path: Path, kind: str, reading: Reading) -> Decoded:
+    """Decode what the rule shows of a file that is no TIFF: one frame, or their maximum."""
+    bits = _bits(path, kind)
+    with open_header(path, kind, reading.limits) as image:
+        if kind == "PNG" and bits == 16:
+            return _decode_png16(path, image, reading)
+        if kind == "JPEG2000" and bits > 8 and image.mode not in HIGH_BIT_MODES:
+            return _decode_deep_jp2(path, image, bits, reading)
+        frames = count_frames(image, reading.limits)
+        return read_frames(image, kind, min(bits, 8), frames, "frames", reading)
 
 
-def finish(image: Image.Image, kind: str, bits: int, notes: list[str], pages: int) -> Decoded:
-    """Decode an opened picture: upright, and sRGB where it has at most 8 bits."""
+def count_frames(image: Image.Image, limits: Limits) -> int:
+    """Return the number of frames or pages of an opened file, which may be no more than allowed."""
+    frames = int(getattr(image, "n_frames", 1))
+    limits.check_frames(frames)
+    return frames
+
+
+def read_frames(
+    image: Image.Image, kind: str, bits: int, frames: int, what: str, reading: Reading
+) -> Decoded:
+    """Decode those frames of an opened file that the rule shows."""
+    rule = reading.rule
+    transparent, size = is_transparent(image), _um_per_px(image, kind)
+
+    def read(number: int) -> Decoded:
+        if number:
+            image.seek(number)
+            reading.limits.check_size(*image.size)
+        return finish(image, kind, bits, rule)
+
+    numbers = wanted_pages(rule, frames)
+    decoded = projected(map(read, numbers))
+    decoded.notes[:0] = pages_note(rule, frames, what)
+    decoded.pages, decoded.um_per_px = frames, size
+    decoded.transparent = transparent if numbers[0] else transparent or decoded.transparent
+    return decoded
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Return whether an opened picture has transparency, by its header."""
+    return image.mode in ALPHA_MODES or "transparency" in image.info
+
+
+def finish(image: Image.Image, kind: str, bits: int, rule: ReadingRule) -> Decoded:
+    """Decode the current frame of an opened picture: upright, and sRGB with at most 8 bits."""
     mode = MODE_WORDS.get(image.mode, image.mode.removeprefix("I;16") or "gray")
+    notes: list[str] = []
     image.load()
     turned = _upright(image, notes)
+    transparent = is_transparent(turned)
     if turned.mode in HIGH_BIT_MODES:
         samples = np.asarray(turned)
         bits = samples.dtype.itemsize * 8
         if samples.dtype.kind == "i" and samples.dtype.itemsize == 4 and kind != "TIFF":
             samples = samples.astype(np.uint16) if samples.max(initial=0) < 65536 else samples
         samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
-        return Decoded(samples, kind, mode, bits, pages, notes)
-    return Decoded(np.asarray(to_rgb(turned, notes)), kind, mode, bits, pages, notes)
+        return Decoded(samples, kind, mode, bits, 1, notes)
+    pixels = np.asarray(to_rgb(turned, notes, rule.background))
+    return Decoded(pixels, kind, mode, bits, 1, notes, transparent=transparent)
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -84,23 +128,61 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     return turned
 
 
-def _png_bits(path: Path) -> int:
+def _um_per_px(image: Image.Image, kind: str) -> float | None:
+    dots = image.info.get("dpi")
+    if kind != "PNG" or not isinstance(dots, tuple):
+        return None
+    return pixel_size.from_dots(float(dots[0]))
+
+
+def _bits(path: Path, kind: str) -> int:
+    """Return the bits a sample that the header of a PNG or JPEG 2000 file declares; else 8."""
     with path.open("rb") as handle:
-        head = handle.read(26)
-    return head[24] if len(head) == 26 and head[12:16] == b"IHDR" else 8
+        head = handle.read(HEAD)
+    if kind == "PNG" and head[12:16] == b"IHDR" and len(head) > 24:
+        return head[24]
+    at = head.find(JP2_SIZE)
+    if kind == "JPEG2000" and 0 <= at < len(head) - 45:
+        n = min(int.from_bytes(head[at + 40 : at + 42], "big"), 16)
+        return max((byte & 0x7F) + 1 for byte in head[at + 42 : at + 42 + 3 * n : 3])
+    return 8
 
 
-def _decode_png16(path: Path, image: Image.Image) -> Decoded:
+def _decode_png16(path: Path, image: Image.Image, reading: Reading) -> Decoded:
     # Pillow would drop the low 8 bits of 16-bit colour without a word
     samples = imagecodecs.png_decode(path.read_bytes())
-    notes: list[str] = []
-    orientation = int(image.getexif().get(0x0112, 1) or 1)
+    try:
+        orientation = int(image.getexif().get(0x0112, 1) or 1)
+    except Exception:  # damaged EXIF of any sort must not hide a sound picture
+        orientation = 1
+    return _deep(samples, image, "PNG", 16, orientation, reading)
+
+
+def _decode_deep_jp2(path: Path, image: Image.Image, bits: int, reading: Reading) -> Decoded:
+    samples = imagecodecs.jpeg2k_decode(path.read_bytes())
+    if samples.dtype == np.uint8:  # its palette or header says so
+        return finish(image, "JPEG2000", 8, reading.rule)
+    return _deep(samples, image, "JPEG2000", bits, 1, reading)
+
+
+def _deep(
+    samples: NDArray[Any],
+    image: Image.Image,
+    kind: str,
+    bits: int,
+    orientation: int,
+    reading: Reading,
+) -> Decoded:
+    notes = ["Turned upright by the file's orientation mark."] if 1 < orientation < 9 else []
     samples = upright(samples, orientation)
     n = 1 if samples.ndim == 2 else samples.shape[2]
     alpha: NDArray[np.float32] | None = None
     if n in (2, 4):
-        alpha = samples[..., -1].astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
-        notes.append("Transparency laid over white.")
+        alpha = samples[..., -1].astype(np.float32) / np.float32(2**bits - 1)
+        notes.append(alpha_note(reading.rule.background))
     samples = samples[..., 0] if n == 2 else samples[..., :3] if n == 4 else samples
     mode = "gray" if samples.ndim == 2 else "RGB"
-    return Decoded(samples, "PNG", mode, 16, 1, notes, alpha, image.info.get("icc_profile"))
+    return Decoded(
+        samples, kind, mode, bits, 1, notes, alpha, image.info.get("icc_profile"),
+        transparent=alpha is not None, um_per_px=_um_per_px(image, kind),
+    )  # fmt: skip

@@ -9,14 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging import pillow_files, tiff_files
-from cnsapp.imaging.color import lay_over_white, to_rgb
-from cnsapp.imaging.decoded import Decoded, ImageFacts, quiet, refusal
+from cnsapp.imaging.channels import range_of_chosen
+from cnsapp.imaging.color import lay_over, to_rgb
+from cnsapp.imaging.decoded import Decoded, ImageFacts, Reading, quiet, refusal
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.sniff import sniff
-from cnsapp.imaging.window import finite_range, sample_kind, to_uint8
+from cnsapp.imaging.window import (
+    SampleRange,
+    WindowMissingError,
+    measure,
+    sample_kind,
+    to_uint8,
+)
 
 __all__ = [
     "ImageFacts",
@@ -38,25 +44,8 @@ NEVER_HIGH = ("JPEG", "WEBP", "BMP", "GIF", "AVIF")  # kinds that always decode 
 class ReadResult:
     """A picture as every step sees it, and what is known of its file."""
 
-    pixels: NDArray[np.uint8]  # (H, W, 3) sRGB, upright, over white
+    pixels: NDArray[np.uint8]  # (H, W, 3) sRGB, upright
     facts: ImageFacts
-
-
-class WindowMissingError(UnreadableImageError):
-    """The project has not fixed a window for this kind of samples yet."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        super().__init__(f"The project has no intensity window for {kind} samples.")
-
-
-@dataclass(frozen=True)
-class SampleRange:
-    """Kind and smallest and largest value of samples that need a window."""
-
-    kind: str
-    low: float
-    high: float
 
 
 def read_image(
@@ -69,16 +58,18 @@ def read_image(
     """Read any supported image file as sRGB pixels.
 
     The content decides the kind, not the name. The orientation mark is applied, transparency is
-    laid over white, CMYK, Lab and colour profiles go through colour management, 1-bit, palette and
-    gray become RGB, and samples of more than 8 bits pass through the rule's window. Of several
-    pages the first is taken, and a note says so.
+    laid over the rule's background, CMYK, Lab and colour profiles go through colour management,
+    1-bit, palette and gray become RGB, and samples of more than 8 bits pass through the rule's
+    window. Of several pages, planes or frames the rule's is taken or the maximum over them, of
+    several channels the rule's in their colours, else the first in gray; of several times the
+    first. Notes say so.
 
     Parameters
     ----------
     path
         The file.
     rule
-        The project's reading rule: the windows of 16-bit, signed and float samples.
+        The project's reading rule.
     limits
         Bounds that are checked from the header, before anything is decoded.
     strict
@@ -92,7 +83,8 @@ def read_image(
     Raises
     ------
     UnreadableImageError
-        No supported image, damaged, cut off, beyond the limits; `what` is the reason.
+        No supported image, damaged, cut off, beyond the limits, or without the page or the
+        channels that the rule shows; `what` is the reason.
     WindowMissingError
         Only if `strict`: the samples need a window and the rule has none for their kind.
 
@@ -108,14 +100,12 @@ def read_image(
     """
     try:
         with quiet():
-            decoded = _decode(Path(path), limits)
-            if strict and not decoded.finished:
-                _require_window(decoded, rule)
-            pixels = _picture(decoded, rule)
+            decoded = _decode(Path(path), Reading(rule, limits, strict))
+            pixels = _picture(decoded, rule, strict)
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise refusal(error) from error
     height, width = pixels.shape[:2]
-    samples = "uint8" if decoded.finished else sample_kind(decoded.samples.dtype)
+    samples = decoded.kind or sample_kind(decoded.samples.dtype)
     facts = ImageFacts(
         format=decoded.format,
         mode=decoded.mode,
@@ -124,51 +114,55 @@ def read_image(
         width=width,
         height=height,
         notes=list(dict.fromkeys(decoded.notes)),
-        window=None if decoded.finished else rule.window(samples),
+        window=None if samples == "uint8" else rule.window(samples),
         samples=samples,
+        channels=decoded.channels,
+        alpha=decoded.transparent,
+        um_per_px=decoded.um_per_px,
     )
     return ReadResult(pixels, replace(facts, seen=rule.seen(facts.as_json())))
 
 
-def read_sample_range(path: Path, limits: Limits = DEFAULT_LIMITS) -> SampleRange | None:
-    """Return the range of a file's samples when they need a window, None when they have 8 bits.
+def read_sample_range(
+    path: Path, limits: Limits = DEFAULT_LIMITS, rule: ReadingRule = DEFAULT_RULE
+) -> SampleRange | None:
+    """Return the range of what the rule shows of a file, where it needs the project's window.
+
+    None: it has 8 bits, its channels have windows of their own, or no finite value.
 
     Raises
     ------
     UnreadableImageError
         As `read_image`.
     """
+    path = Path(path)
     try:
         with quiet():
-            if sniff(Path(path)) in NEVER_HIGH:
+            kind = sniff(path)
+            if kind in NEVER_HIGH:
                 return None
-            decoded = _decode(Path(path), limits)
+            if kind == "TIFF" and rule.channels:
+                has_channels, found = range_of_chosen(path, limits, rule)
+                if has_channels:
+                    return found
+            decoded = _decode(path, Reading(rule, limits))
+            return None if decoded.finished else measure([decoded.samples])
     except Exception as error:
         raise refusal(error) from error
-    if decoded.finished:
-        return None
-    ends = finite_range(decoded.samples)
-    return None if ends is None else SampleRange(sample_kind(decoded.samples.dtype), *ends)
 
 
-def _require_window(decoded: Decoded, rule: ReadingRule) -> None:
-    kind = sample_kind(decoded.samples.dtype)
-    if rule.window(kind) is None and finite_range(decoded.samples) is not None:
-        raise WindowMissingError(kind)
-
-
-def _decode(path: Path, limits: Limits) -> Decoded:
+def _decode(path: Path, reading: Reading) -> Decoded:
     kind = sniff(path)
-    limits.check_bytes(path.stat().st_size)
+    reading.limits.check_bytes(path.stat().st_size)
     if kind == "TIFF":
-        return tiff_files.decode(path, limits)
-    return pillow_files.decode(path, kind, limits)
+        return tiff_files.decode(path, reading)
+    return pillow_files.decode(path, kind, reading)
 
 
-def _picture(decoded: Decoded, rule: ReadingRule) -> NDArray[np.uint8]:
+def _picture(decoded: Decoded, rule: ReadingRule, strict: bool) -> NDArray[np.uint8]:
     if decoded.finished:
         return np.ascontiguousarray(decoded.samples)
-    shown, notes = to_uint8(decoded.samples, rule, decoded.bits)
+    shown, notes = to_uint8(decoded.samples, rule, decoded.bits, strict)
     decoded.notes.extend(notes)
     if shown.ndim == 2:
         shown = np.repeat(shown[..., None], 3, axis=2)
@@ -177,5 +171,5 @@ def _picture(decoded: Decoded, rule: ReadingRule) -> NDArray[np.uint8]:
         image.info["icc_profile"] = decoded.profile
         shown = np.asarray(to_rgb(image, decoded.notes))
     if decoded.alpha is not None:
-        shown = lay_over_white(shown, decoded.alpha)
+        shown = lay_over(shown, decoded.alpha, rule.background)
     return np.ascontiguousarray(shown)

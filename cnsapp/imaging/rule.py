@@ -123,7 +123,9 @@ class ReadingRule:
             window = self.window(kind)
             parts["window"] = list(window) if window else None
         if int(facts.get("pages", 1)) > 1 and self.page != FIRST:
-            parts["page"] = self.page
+            parts["page"] = self.page  # a later page may be of another kind than the first
+            parts["windows"] = self.windows
+            parts["background"] = self.background
         if facts.get("alpha") and self.background != WHITE:
             parts["background"] = self.background
         if not parts or parts == {"window": None}:

@@ -11,7 +11,9 @@ a project's window, integers up to 16 bits use the full range of their type.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,28 @@ from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging.rule import ReadingRule
 
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of usual detectors and files
+SAMPLED = 1_000_000  # values that percentiles are taken from
+LOW_SHARE, HIGH_SHARE = 0.1, 99.9  # percentiles that become black and white
 ROWS = 512  # rows windowed at a time, so that floats of large images need little memory
+
+
+class WindowMissingError(UnreadableImageError):
+    """The project has not fixed a window for this kind of samples yet."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(f"The project has no intensity window for {kind} samples.")
+
+
+@dataclass(frozen=True)
+class SampleRange:
+    """What samples hold: smallest and largest finite value, and the 0.1 and 99.9 percentiles."""
+
+    kind: str
+    low: float
+    high: float
+    p_low: float
+    p_high: float
 
 
 def sample_kind(dtype: np.dtype[Any]) -> str:
@@ -48,8 +71,61 @@ def finite_range(samples: NDArray[Any]) -> tuple[float, float] | None:
     return min(low for low, _ in seen), max(high for _, high in seen)
 
 
+def measure(parts: Iterable[NDArray[Any]]) -> SampleRange | None:
+    """Return the range over arrays of one kind, taken one by one; None without a finite value."""
+    kind, ends, sampled = "", [], []
+    for samples in parts:
+        kind = kind or sample_kind(samples.dtype)
+        pair = finite_range(samples)
+        if pair is None:
+            continue
+        ends.append(pair)
+        step = math.ceil(math.sqrt(max(1, samples.size / SAMPLED)))
+        some = samples[::step, ::step]
+        sampled.append(some[np.isfinite(some)].ravel())
+    values = np.concatenate(sampled) if sampled else np.empty(0)
+    if not ends:
+        return None
+    low, high = min(pair[0] for pair in ends), max(pair[1] for pair in ends)
+    p_low, p_high = np.percentile(values, [LOW_SHARE, HIGH_SHARE]) if values.size else (low, high)
+    return SampleRange(kind, low, high, float(p_low), float(p_high))
+
+
+def find_window(
+    kind: str,
+    bits: int,
+    ends: tuple[float, float] | None,
+    rule: ReadingRule,
+    strict: bool = False,
+) -> tuple[float, float]:
+    """Return (black, white) for samples of a kind: the project's, else a default that is safe.
+
+    Raises
+    ------
+    WindowMissingError
+        Only if `strict`: the project has none yet, and finds it from its files.
+    UnreadableImageError
+        The project has none, and sets it only by hand, or there is no safe default.
+    """
+    window = rule.window(kind)
+    if window is not None:
+        return window
+    if kind == "uint8":
+        return 0.0, 255.0
+    if strict and ends is not None:
+        if rule.windows_from == "fixed":
+            raise UnreadableImageError(
+                f"The project has no intensity window for {kind} samples, and takes only one that "
+                "is set by hand.",
+                "Guessing one would make images incomparable.",
+                "Set it in the project's reading rule, then import again.",
+            )
+        raise WindowMissingError(kind)
+    return _default(kind, bits, ends or (0.0, 1.0))
+
+
 def to_uint8(
-    samples: NDArray[Any], rule: ReadingRule, bits: int
+    samples: NDArray[Any], rule: ReadingRule, bits: int, strict: bool = False
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """Return the samples as 8-bit values through the rule's window, and notes on what was done.
 
@@ -61,35 +137,45 @@ def to_uint8(
         The project's rule.
     bits
         Bits a sample that the file declares: the default window of unsigned integers.
+    strict
+        A default window will not do.
 
     Raises
     ------
     UnreadableImageError
         No finite value, or a kind without a window and without a safe default.
+    WindowMissingError
+        As `find_window`.
     """
     kind = sample_kind(samples.dtype)
     ends = finite_range(samples)
     if ends is None:
         raise UnreadableImageError("The image holds no finite value: every sample is NaN.")
-    window = rule.window(kind)
-    low, high = window or _default(kind, bits, ends)
-    whose = "the project's" if window else "the default"
+    low, high = find_window(kind, bits, ends, rule, strict)
+    whose = "the project's" if rule.window(kind) else "the default"
     notes = [f"{kind} samples shown from {low:g} (black) to {high:g} (white), {whose} window."]
     if ends[0] < low or ends[1] > high:
         notes.append(f"Values from {ends[0]:g} to {ends[1]:g} reach outside and were clipped.")
     if samples.dtype == np.uint16:
-        return _scale(np.arange(65536, dtype=np.float64), low, high)[samples], notes
+        return to_gray(np.arange(65536), low, high)[samples], notes
     out = np.empty(samples.shape, np.uint8)
     done = 0
     for part in _row_parts(samples):
-        out[done : done + len(part)] = _scale(part.astype(np.float64), low, high)
+        out[done : done + len(part)] = to_gray(part, low, high)
         done += len(part)
     return out, notes
 
 
-def _scale(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
-    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255 / (high - low))
-    return (np.clip(scaled, 0, 255) + 0.5).astype(np.uint8)
+def to_gray(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Return values as 0 (at `low` or below, and NaN) to 255 (at `high` or above)."""
+    return (to_share(values, low, high) * 255 + 0.5).astype(np.uint8)
+
+
+def to_share(values: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
+    """Return values as 0 (at `low` or below, and NaN) to 1 (at `high` or above)."""
+    finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+    # halves, so that a window over all floats has an extent; clipped first for the same reason
+    return (np.clip(finite, low, high) / 2 - low / 2) / (high / 2 - low / 2)
 
 
 def _default(kind: str, bits: int, ends: tuple[float, float]) -> tuple[float, float]:

@@ -138,7 +138,7 @@ OUTCOMES: dict[str, Opens | str] = {
     "miniswhite-1c-1b.tiff": Opens(157, 151, "black and white", 1, like=ones_are_black),
     "mri.tif": Opens(128, 128, "palette", 8, 27, like=palette_tiff, note="27 pages; the first"),
     "multi-channel.ome.tif": Opens(
-        439, 167, "gray", 8, 3, like=lambda p: plain_tiff(p) + 128.0, note="3 pages (channels"
+        439, 167, "gray", 8, like=lambda p: plain_tiff(p) + 128.0, note="3 channels; the first"
     ),
     "multipage.tiff": Opens(10, 10, "palette", 1, 3, at={(5, 5): (0, 128, 0)}, note="3 pages"),
     "multipage_single_frame_loop.tiff": Opens(10, 10, "palette", 1, at={(5, 5): (0, 128, 0)}),
@@ -164,7 +164,7 @@ OUTCOMES: dict[str, Opens | str] = {
     "truncated_image.png": "cut off",
     "truncated_jpeg.jpg": "cut off",
     "usda_naip_256_webp_z3.tif": Opens(
-        1024, 2048, "RGB", 8, 3, at={(512, 256): WHITE}, note="3 pages; the first"
+        1024, 2048, "RGB", 8, at={(512, 256): WHITE}, like=plain_tiff
     ),
 }  # fmt: skip
 
