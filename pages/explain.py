@@ -18,6 +18,7 @@ from cnsapp.ui.components import Panel, Tile, gallery, overlay, thumb_url, view_
 from cnsapp.ui.explain_view import MapState, MapWish
 from cnsapp.ui.frame import Here
 from cnsapp.ui.pickers import choose_model, number_in_address
+from cnsapp.ui.reading_note import say_read_otherwise
 from cnsapp.ui.tables import Bar, bars, class_name
 
 IMAGE = "image"
@@ -57,6 +58,7 @@ def main() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="explain_top"):
         model = choose_model(found, key="explain_model", width=400)
         items = choose_list(here, project, model)
+    say_read_otherwise(here, model)
     image_id = chosen_image(here, project, items)
     if image_id is None:
         st.info("No image is in this list. Choose another one above.")

@@ -11,6 +11,7 @@ from cnsapp.services.projects import ProjectView
 from cnsapp.ui import figures, frame, words
 from cnsapp.ui.frame import Here
 from cnsapp.ui.pickers import choose_model
+from cnsapp.ui.reading_note import say_read_otherwise
 from cnsapp.ui.tables import Column, table, text, when
 
 
@@ -73,6 +74,7 @@ def details(here: Here, project: ProjectView, model: ModelView) -> None:
             file_of(here, model)
         with right:
             figures.controls(model.metrics)
+            say_read_otherwise(here, model)
             for warning in figures.warnings_of(model):
                 st.caption(f":material/info: {frame.plain(warning)}")
             colors = {

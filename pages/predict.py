@@ -18,6 +18,7 @@ from cnsapp.ui import frame, pictures, words
 from cnsapp.ui.components import Tile, gallery
 from cnsapp.ui.frame import Here
 from cnsapp.ui.pickers import choose_model
+from cnsapp.ui.reading_note import say_read_otherwise
 from cnsapp.ui.tables import Bar, bars, swatch, text
 
 UPLOAD, FOLDER = "Upload files or a zip", "Folder on this computer"
@@ -73,6 +74,7 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
     left, right = st.columns([2, 3], gap="large")
     with left:
         model = choose_model(found, key="predict_model")
+        say_read_otherwise(here, model)
         source = st.segmented_control(
             "Where are the images?",
             [UPLOAD, FOLDER],

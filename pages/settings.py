@@ -1,4 +1,4 @@
-"""Settings: the classes of the project, and what runs on this computer."""
+"""Settings: the classes of the project, how it reads images, and what runs on this computer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cnsapp.services import about, health, images, jobs, projects
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.frame import Here
+from cnsapp.ui.reading_panel import reading_section
 from cnsapp.ui.tables import Column, class_name, facts, table, text
 
 STATE_DOTS = {"ok": "on", "warning": "wait", "problem": "bad"}
@@ -17,13 +18,19 @@ STATE_DOTS = {"ok": "on", "warning": "wait", "problem": "bad"}
 def main() -> None:
     """Draw the page."""
     here = frame.current()
-    frame.page_header("Settings", "The classes of the project, and what runs on this computer.")
+    frame.page_header(
+        "Settings",
+        "The classes of the project, how its images are read, and what runs on this computer.",
+    )
     if here.project is not None:
         left, right = st.columns([3, 2], gap="large")
         with left:
             show_classes(here, here.project)
         with right:
             change_classes(here, here.project)
+        st.divider()
+        with frame.guard():
+            reading_section(here, here.project)
         st.divider()
     installation(here)
 
