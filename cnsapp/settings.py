@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=200_000_000, gt=0, description="largest image read, in pixels")
     max_file_bytes: int = Field(default=4_000_000_000, gt=0)
     max_aspect_ratio: float = Field(default=200.0, gt=1)
+    read_seconds: float = Field(default=60.0, gt=0, description="time for decoding an image")
+    max_frames: int = Field(default=10_000, gt=0, description="pages or frames of one file")
     max_zip_ratio: float = Field(default=100.0, gt=1, description="unpacked / packed size of a zip")
     max_zip_members: int = Field(default=200_000, gt=0)
     heartbeat_seconds: float = Field(default=2.0, gt=0, description="a live worker's pulse")
