@@ -13,9 +13,9 @@ from starlette.routing import Route
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError
-from cnsapp.imaging.reader import read_image
+from cnsapp.imaging.isolated import look_at
 from cnsapp.imaging.store import ImageFolder
-from cnsapp.imaging.thumbs import THUMB_SIDE, make_thumbs
+from cnsapp.imaging.thumbs import THUMB_SIDE
 from cnsapp.services.images import ImageDetail, get_image, image_path, reading_rule
 from cnsapp.services.import_source import limits_of
 
@@ -97,7 +97,10 @@ def _made(app: App, image: ImageDetail, *, small: bool) -> Path:
     if not thumb.is_file() or (not small and has_view and not view.is_file()):
         rule = reading_rule(app.store, project_id=image.project_id)
         original = image_path(app.store, image_id=image.id)
-        make_thumbs(read_image(original, rule, limits_of(app)).pixels, thumb, view)
+        look_at(
+            original, rule, limits_of(app),
+            root=folder.root, sha256=image.sha256, seen=image.seen,
+        )  # fmt: skip
     return thumb if small or not view.is_file() else view
 
 

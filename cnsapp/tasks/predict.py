@@ -16,8 +16,8 @@ from PIL import Image as Picture
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError, UnreadableImageError
 from cnsapp.imaging.candidates import Candidate
+from cnsapp.imaging.isolated import read_image
 from cnsapp.imaging.limits import Limits
-from cnsapp.imaging.reader import read_image
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.store import hash_file
 from cnsapp.jobs.context import JobContext

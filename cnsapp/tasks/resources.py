@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnsapp.bootstrap import App
+from cnsapp.imaging.isolated import read_image
 from cnsapp.imaging.limits import Limits
-from cnsapp.imaging.reader import read_image
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.ml.bundle import load_bundle
 from cnsapp.ml.device import Device, choose_device
