@@ -33,9 +33,21 @@ def labels(project: ProjectName, out_file: Out, as_json: JsonFlag = False) -> No
 
 
 @export_cli.command("dataset")
-def dataset(project: ProjectName, out_file: Out, as_json: JsonFlag = False) -> None:
-    """Copy the labelled images into one folder a class, with labels.csv beside them."""
-    from cnsapp.services.exports import export_dataset
+def dataset(
+    project: ProjectName,
+    out_file: Out,
+    keep_metadata: Annotated[
+        bool,
+        typer.Option("--keep-metadata", help="Copy the files with place, owner, dates and all."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy the labelled images into one folder a class, with labels.csv beside them.
+
+    What the files tell of places, people and devices is left out of the copies; the pixels stay as
+    they are. The column sha256 is of the file that was imported.
+    """
+    from cnsapp.services.exports import export_dataset, removed_words
     from cnsapp.services.projects import get_project
 
     app, progress = opened(), Progress()
@@ -45,12 +57,19 @@ def dataset(project: ProjectName, out_file: Out, as_json: JsonFlag = False) -> N
             app,
             project_id=view.id,
             out=out_file.absolute(),
+            keep_metadata=keep_metadata,
             progress=lambda n, name: progress.count(n, view.n_labelled, name),
         )
     finally:
         progress.close()
     missing = f" ({done.n_missing} files are missing)" if done.n_missing else ""
-    answer(done.as_json(), [f"{done.n} images in {done.path}{missing}"], as_json)
+    lines = [f"{done.n} images in {done.path}{missing}"]
+    if done.removed:
+        lines.append(f"Left out of the copies: {removed_words(done.removed)}.")
+    if keep_metadata:
+        lines.append("The copies hold all that the files tell of places, people and devices.")
+    lines += [f"  not exported {f['file']}: {f['reason']}" for f in done.refused]
+    answer(done.as_json(), lines, as_json)
 
 
 @export_cli.command("model")

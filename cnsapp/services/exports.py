@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlalchemy import select
 
 from cnsapp.bootstrap import App
-from cnsapp.errors import CnsError, InvalidInputError
+from cnsapp.errors import CnsError, InvalidInputError, UnreadableImageError
+from cnsapp.imaging.privacy import without_metadata
+from cnsapp.imaging.sniff import SUFFIXES, sniff
 from cnsapp.services.models import check_model_file, get_model
 from cnsapp.services.tables import csv_file, safe_cell
 from db.models import Image, LabelClass, LabelEvent
@@ -35,6 +38,26 @@ class Exported:
     def as_json(self) -> dict[str, Any]:
         """Return the facts for `--json`."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class DatasetExported(Exported):
+    """What was written, and what was taken out of the copies.
+
+    Parameters
+    ----------
+    kept_metadata
+        Whether the copies are the files as they came, with all that they tell.
+    removed
+        What was left out of how many files: place, owner, device, time, text, XMP, IPTC, preview,
+        software, slide label, other.
+    refused
+        Files that were left out, since their metadata cannot be removed: file and reason.
+    """
+
+    kept_metadata: bool = False
+    removed: dict[str, int] = field(default_factory=dict)
+    refused: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,13 +101,19 @@ def export_dataset(
     *,
     project_id: int,
     out: Path,
+    keep_metadata: bool = False,
     progress: Callable[[int, str], None] | None = None,
-) -> Exported:
+    check_cancelled: Callable[[], None] | None = None,
+) -> DatasetExported:
     """Copy the labelled images into one folder a class (ImageFolder), with ``labels.csv`` beside.
 
     The table names each file of the folder (``file, sha256, label, group, original, annotator,
-    created_at``; ``original`` is its name in the project), so that an import of the folder gets
-    labels and groups back, and class names that no folder can have.
+    created_at``; ``original`` is its name in the project, ``sha256`` is of the file that was
+    imported), so that an import of the folder gets labels and groups back, and class names that no
+    folder can have.
+
+    The copies tell nothing of place, owner, device and time (`imaging.privacy`), unless
+    `keep_metadata` asks for the files as they came. A file that told nothing is copied as it is.
 
     Raises
     ------
@@ -97,32 +126,79 @@ def export_dataset(
         )
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     folders: dict[str, str] = {}
+    removed: Counter[str] = Counter()
+    refused: list[dict[str, str]] = []
     n = n_missing = 0
     try:
         with csv_file(partial / TABLE, DATASET_COLUMNS) as writer:
             for row in _labelled(app.store, project_id):
+                if check_cancelled is not None:
+                    check_cancelled()
                 source = app.store.path(row.stored_path)
                 if not source.is_file():
                     n_missing += 1
                     continue
-                file = f"{_folder_of(row.label, folders)}/{_file_name(row, source)}"
-                (partial / file).parent.mkdir(exist_ok=True)
-                shutil.copyfile(source, partial / file)
+                name = f"{_folder_of(row.label, folders)}/{_file_name(row, source)}"
+                try:
+                    file = _copy(source, partial, name, removed, keep_metadata=keep_metadata)
+                except UnreadableImageError as error:
+                    refused.append({"file": row.file, "reason": str(error)})
+                    continue
                 cells = (file, row.sha256, row.label, row.group, row.file, row.annotator)
                 writer.writerow([*map(safe_cell, cells), row.created_at])
                 n += 1
                 if progress is not None:
                     progress(n, row.file)
         if n == 0:
-            raise InvalidInputError(
-                "There is no labelled image to export.", "", "Label some images first."
-            )
+            raise _nothing_to_export(refused, n_missing)
         if out.exists():
             out.rmdir()
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Exported(str(out), n, n_missing)
+    return DatasetExported(str(out), n, n_missing, keep_metadata, dict(removed), refused)
+
+
+def removed_words(removed: dict[str, int]) -> str:
+    """Return what was left out of how many files, as words: `place (3 files), owner (1 file)`."""
+    ordered = sorted(removed.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{word} ({n} file{'s' if n != 1 else ''})" for word, n in ordered)
+
+
+def _copy(
+    source: Path, folder: Path, name: str, removed: Counter[str], *, keep_metadata: bool
+) -> str:
+    """Copy an image into the dataset; return its name there, which follows its kind."""
+    target = folder / name
+    target.parent.mkdir(exist_ok=True)
+    if keep_metadata:
+        shutil.copyfile(source, target)
+        return name
+    kind = sniff(source)
+    cleaned = without_metadata(source, target, kind)
+    removed.update(cleaned.found)
+    if cleaned.kind == kind:
+        return name
+    written = target.with_suffix(SUFFIXES[cleaned.kind])
+    os.replace(target, written)
+    return written.relative_to(folder).as_posix()
+
+
+def _nothing_to_export(refused: list[dict[str, str]], n_missing: int) -> InvalidInputError:
+    if refused:
+        return InvalidInputError(
+            f"None of {len(refused)} images could be exported; {refused[0]['file']}: "
+            f"{refused[0]['reason']}"
+        )
+    if n_missing:
+        return InvalidInputError(
+            f"The files of all {n_missing} labelled images are missing.",
+            "Their labels are kept.",
+            "Connect the disk they lie on, or restore them from a backup.",
+        )
+    return InvalidInputError(
+        "There is no labelled image to export.", "", "Label some images first."
+    )
 
 
 def export_model(app: App, *, model_id: int, out: Path, project_id: int | None = None) -> Exported:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image as Picture
 from sqlalchemy import select, update
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError
-from cnsapp.services.exports import export_dataset, export_labels, export_model, folder_name
+from cnsapp.imaging.reader import read_image
+from cnsapp.imaging.thumbs import make_thumbs
+from cnsapp.services.exports import (
+    export_dataset,
+    export_labels,
+    export_model,
+    folder_name,
+    removed_words,
+)
 from cnsapp.services.importing import import_folder
 from cnsapp.services.projects import create_project, rename_class
 from cnsapp.services.tables import csv_file, plain_cell, safe_cell
+from cnsapp.tasks.maps import as_rgba, over, save_whole
 from db.models import Image, LabelClass
 from tests.integration.worlds import World, add_model, make_world
 
@@ -144,3 +156,100 @@ def test_a_model_is_copied_and_an_altered_one_is_refused(world: World, tmp_path:
     world.app.store.path("models", "model.safetensors").write_bytes(b"altered")
     with pytest.raises(CnsError, match="altered"):
         export_model(world.app, model_id=model_id, out=out)
+
+
+@pytest.fixture
+def telling(app: App, tmp_path: Path) -> int:
+    """Return a project of two photos with a place and an owner, and a plain picture."""
+    folder = tmp_path / "camera" / "liver"
+    folder.mkdir(parents=True)
+    said = Picture.Exif()
+    said[0x013B], said[0x0112] = "Jane Doe", 6
+    said.get_ifd(0x8825)[1] = "N"
+    for i in range(2):
+        Picture.new("RGB", (40, 30), (i * 80, 90, 90)).save(folder / f"{i}.jpg", exif=said)
+    Picture.new("RGB", (40, 30), (1, 2, 3)).save(folder / "plain.png")
+    project_id = create_project(app.store, name="photos").id
+    report = import_folder(app, project_id=project_id, path=folder.parent, labels="folders")
+    assert report.labelled == 3
+    return project_id
+
+
+def test_a_dataset_tells_nothing_of_people_and_places(
+    app: App, telling: int, tmp_path: Path
+) -> None:
+    done = export_dataset(app, project_id=telling, out=tmp_path / "out")
+    assert (done.n, done.removed, done.refused) == (3, {"owner": 2, "place": 2}, [])
+    assert not done.kept_metadata
+    for row in rows_of(tmp_path / "out" / "labels.csv"):
+        data = (tmp_path / "out" / row["file"]).read_bytes()
+        assert b"Jane Doe" not in data
+        same = hashlib.sha256(data).hexdigest() == row["sha256"]  # the sum is of the original
+        assert same is (row["original"] == "liver/plain.png")
+        with app.store.reading() as session:
+            named = select(Image).where(Image.sha256 == row["sha256"])
+            image = session.scalars(named).one()
+            original = read_image(app.store.path(image.stored_path))
+        seen = read_image(tmp_path / "out" / row["file"])
+        assert (seen.pixels == original.pixels).all()
+
+
+def test_a_dataset_keeps_the_metadata_only_when_asked_for(
+    app: App, telling: int, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = export_dataset(app, project_id=telling, out=out, keep_metadata=True)
+    assert (done.n, done.removed, done.kept_metadata) == (3, {}, True)
+    for row in rows_of(out / "labels.csv"):
+        data = (out / row["file"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == row["sha256"]
+        assert (b"Jane Doe" in data) is row["file"].endswith(".jpg")
+
+
+def test_a_dataset_without_metadata_comes_back_with_its_labels(
+    app: App, telling: int, tmp_path: Path
+) -> None:
+    export_dataset(app, project_id=telling, out=tmp_path / "out")
+    again = create_project(app.store, name="again").id
+    report = import_folder(app, project_id=again, path=tmp_path / "out", labels="labels.csv")
+    assert (report.imported, report.labelled, report.skipped) == (3, 3, [])
+
+
+def test_an_image_that_must_become_a_png_is_named_so(app: App, tmp_path: Path) -> None:
+    folder = tmp_path / "camera" / "liver"
+    folder.mkdir(parents=True)
+    Picture.new("RGB", (40, 30), (7, 90, 90)).save(folder / "a.bmp")
+    (folder / "a.bmp").write_bytes((folder / "a.bmp").read_bytes() + b"Jane Doe")
+    project_id = create_project(app.store, name="bitmaps").id
+    import_folder(app, project_id=project_id, path=folder.parent, labels="folders")
+    export_dataset(app, project_id=project_id, out=tmp_path / "out")
+    (row,) = rows_of(tmp_path / "out" / "labels.csv")
+    assert row["file"].endswith(".png")
+    assert (read_image(tmp_path / "out" / row["file"]).pixels == (7, 90, 90)).all()
+
+
+def test_pictures_that_the_app_draws_tell_nothing(app: App, telling: int, tmp_path: Path) -> None:
+    with app.store.reading() as session:
+        wanted = select(Image).where(Image.project_id == telling)
+        image = session.scalars(wanted.where(Image.file_name == "liver/0.jpg")).one()
+        pixels = read_image(app.store.path(image.stored_path)).pixels
+    big = np.repeat(np.repeat(pixels, 12, axis=0), 12, axis=1)
+    drawn = [tmp_path / "store" / "ab" / name for name in ("thumb.jpg", "view.jpg")]
+    make_thumbs(big, *drawn)
+    for name, picture in {
+        "map.png": as_rgba(np.zeros((4, 4), np.float32), (40, 30)),
+        "over.png": over(pixels, np.zeros((4, 4), np.float32)),
+    }.items():
+        save_whole(picture, tmp_path / name)
+        drawn.append(tmp_path / name)
+    drawn += list(app.store.path("thumbs").rglob("*.jpg"))
+    assert len(drawn) >= 7
+    for file in drawn:
+        assert b"Jane Doe" not in file.read_bytes()
+        with Picture.open(file) as shown:
+            assert not shown.getexif(), file
+            assert set(shown.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}, file
+
+
+def test_the_words_for_what_was_left_out() -> None:
+    assert removed_words({"owner": 1, "place": 3}) == "place (3 files), owner (1 file)"
