@@ -244,8 +244,11 @@ def _bound_memory(n_bytes: int) -> None:
 
 def _too_much(error: Exception, bound: int) -> UnreadableImageError | None:
     cause: BaseException | None = error
+    passed: set[int] = set()  # `raise e from e` makes a ring
     while cause is not None and not isinstance(cause, MemoryError):
+        passed.add(id(cause))
         cause = cause.__cause__ or cause.__context__
+        cause = None if id(cause) in passed else cause
     return None if cause is None else too_much_memory(bound)
 
 
