@@ -125,18 +125,13 @@ def _measured(
     say("Looking into some of the files…")
     found = find_levels(app, project_id=project_id, page=rule.page).result()
     levels = found.levels.get(kind)
-    ends = None
-    if levels is not None:
-        ends = levels.by_range if how == "range" else levels.by_percentile
-    if ends is None:
+    if levels is None:
         raise InvalidInputError(
             f"No window by {how} can be taken from this project's {kind} files.",
-            "Percentiles are taken from gray files and channels, not from colour pictures."
-            if levels is not None
-            else "None of its files that were looked into has such samples.",
+            "None of its files that were looked into has such samples.",
             f"Give it in numbers: --window {kind}=0:4095.",
         )
-    return ends
+    return levels.by_range if how == "range" else levels.by_percentile
 
 
 def _channels(texts: list[str]) -> tuple[Channel, ...]:

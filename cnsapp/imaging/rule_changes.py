@@ -154,6 +154,8 @@ def differences(
 
 
 def _has_samples(file: FileKind, kind: str) -> bool:
+    if file.has_pages:  # a later page may hold other samples than the first
+        return True
     return file.facts["samples"] == kind if file.is_known else file.is_deep
 
 

@@ -18,7 +18,7 @@ from cnsapp.imaging.channels import ChannelRange
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.looks import FileLevels
 from cnsapp.imaging.rule_changes import FileKind
-from cnsapp.imaging.window import fit_window
+from cnsapp.imaging.window import SampleRange, fit_window
 from cnsapp.services.import_source import limits_of
 from cnsapp.services.reading import READABLE, get_reading
 from db.models import Image
@@ -37,7 +37,7 @@ class Levels:
     low, high
         Smallest and largest value.
     p_low, p_high
-        The lowest 0.1 and the highest 99.9 percentile of a file; None where only colours are.
+        The lowest 0.1 and the highest 99.9 percentile of a file.
     n_files
         How many files were looked into.
     """
@@ -45,8 +45,8 @@ class Levels:
     kind: str
     low: float
     high: float
-    p_low: float | None = None
-    p_high: float | None = None
+    p_low: float
+    p_high: float
     n_files: int = 1
 
     @property
@@ -55,11 +55,9 @@ class Levels:
         return fit_window(self.kind, self.low, self.high)
 
     @property
-    def by_percentile(self) -> tuple[float, float] | None:
-        """The window by percentiles; None where there is none."""
-        if self.p_low is None or self.p_high is None or not self.p_low < self.p_high:
-            return None
-        return self.p_low, self.p_high
+    def by_percentile(self) -> tuple[float, float]:
+        """The window that an import would fix for them by percentiles."""
+        return (self.p_low, self.p_high) if self.p_low < self.p_high else self.by_range
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def _images_of(store: Store, project_id: int, kind: FileKind, n: int) -> list[tu
 
 
 def _look_into(paths: Sequence[Path], limits: Limits, page: str) -> Found:
-    levels: dict[str, Levels] = {}
+    alike: dict[str, dict[Path, list[SampleRange | ChannelRange]]] = {}
     channels: dict[int, ChannelRange] = {}
     for path in paths:
         try:
@@ -133,37 +131,25 @@ def _look_into(paths: Sequence[Path], limits: Limits, page: str) -> Found:
             found = FileLevels.from_json(answer.facts)
         except CnsError:
             continue  # what cannot be read says so where it is shown
-        if found.colors is not None:
-            _add(levels, Levels(found.colors.kind, found.colors.low, found.colors.high))
-        for kind in {channel.kind for channel in found.channels} - {"uint8"}:
-            alike = [channel for channel in found.channels if channel.kind == kind]
-            _add(levels, Levels(
-                kind,
-                min(c.low for c in alike), max(c.high for c in alike),
-                min(c.p_low for c in alike), max(c.p_high for c in alike),
-            ))  # fmt: skip
+        for values in (found.colors, *found.channels):
+            if values is not None and values.kind != "uint8":
+                alike.setdefault(values.kind, {}).setdefault(path, []).append(values)
         if len(found.channels) > 1:
             for channel in found.channels:
                 before = channels.get(channel.index)
                 channels[channel.index] = _joined(before, channel) if before else channel
+    levels = {kind: _levels(kind, by_file) for kind, by_file in alike.items()}
     return Found(levels, [channels[index] for index in sorted(channels)])
 
 
-def _add(levels: dict[str, Levels], more: Levels) -> None:
-    before = levels.get(more.kind)
-    if before is None:
-        levels[more.kind] = more
-        return
-    lows = [p for p in (before.p_low, more.p_low) if p is not None]
-    highs = [p for p in (before.p_high, more.p_high) if p is not None]
-    levels[more.kind] = Levels(
-        more.kind,
-        min(before.low, more.low),
-        max(before.high, more.high),
-        min(lows, default=None),
-        max(highs, default=None),
-        before.n_files + 1,
-    )
+def _levels(kind: str, by_file: dict[Path, list[SampleRange | ChannelRange]]) -> Levels:
+    found = [values for file in by_file.values() for values in file]
+    return Levels(
+        kind,
+        min(v.low for v in found), max(v.high for v in found),
+        min(v.p_low for v in found), max(v.p_high for v in found),
+        len(by_file),
+    )  # fmt: skip
 
 
 def _joined(first: ChannelRange, more: ChannelRange) -> ChannelRange:

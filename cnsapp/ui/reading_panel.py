@@ -28,7 +28,8 @@ WINDOW_HELP = (
 FROM_HELP = (
     "An import that brings a kind of samples for the first time fixes its window: over the whole "
     "range of the values, or from the 0.1 to the 99.9 percentile, so that a few bright specks do "
-    "not darken all images. Fixed: only as set here by hand."
+    "not darken all images. By hand: files of a new kind are refused until their window is set "
+    "here."
 )
 PAGE_HELP = (
     "Of a stack, one picture is shown and learnt from. The maximum projection takes the brightest "
@@ -150,7 +151,24 @@ def choose_windows(rule: ReadingRule, found: Found | None, now: Reading, key: st
         help=FROM_HELP,
         width=300,
     )
+    if chosen == "fixed":
+        rule = _more_kinds(rule, {*now.samples, *seen}, key)
     return replace(rule, windows_from=chosen or rule.windows_from)
+
+
+def _more_kinds(rule: ReadingRule, there: set[str], key: str) -> ReadingRule:
+    """Let windows be set for kinds of samples that no file has yet."""
+    more = st.multiselect(
+        "Set a window before the first import of",
+        [kind for kind in SAMPLE_WORDS if kind not in there],
+        format_func=lambda kind: f"{SAMPLE_WORDS[kind]} samples",
+        key=f"{key}_more",
+    )
+    for kind in more:
+        ends = _window(kind, None, None, key)
+        if ends is not None:
+            rule = rule.with_window(kind, *ends)
+    return rule
 
 
 def _window(
@@ -176,8 +194,7 @@ def _window(
                 st.button(
                     label,
                     key=f"{key}_{kind}_{label}",
-                    help=hint if ends else "Not known of files with plain colours",
-                    disabled=ends is None,
+                    help=hint,
                     on_click=_set,
                     args=({low: _at(ends, 0, whole), high: _at(ends, 1, whole)},),
                 )
@@ -198,8 +215,8 @@ def _typed(value: float | None, whole: bool) -> float | int | None:
     return value if value is None or not whole else round(value)
 
 
-def _at(ends: tuple[float, float] | None, place: int, whole: bool) -> float | int | None:
-    return None if ends is None else _typed(ends[place], whole)
+def _at(ends: tuple[float, float], place: int, whole: bool) -> float | int | None:
+    return _typed(ends[place], whole)
 
 
 def _set(values: dict[str, object]) -> None:
@@ -208,11 +225,11 @@ def _set(values: dict[str, object]) -> None:
 
 def _said(found: Levels) -> str:
     files = "One file" if found.n_files == 1 else f"{found.n_files} files"
-    line = f"{files} looked into: values from {level(found.low)} to {level(found.high)}"
-    if found.by_percentile is None:
-        return line + "."
     low, high = found.by_percentile
-    return f"{line}; 0.1 and 99.9 percentile {level(low)} and {level(high)}."
+    return (
+        f"{files} looked into: values from {level(found.low)} to {level(found.high)}; 0.1 and 99.9 "
+        f"percentile {level(low)} and {level(high)}."
+    )
 
 
 def offer(here: Here, project: ProjectView, wished: ReadingRule, change: Change) -> None:
