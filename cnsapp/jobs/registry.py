@@ -42,6 +42,7 @@ KINDS: dict[str, JobKind] = {
     "features": JobKind("cnsapp.tasks.features:run", "train", "Compute image features"),
     "train": JobKind("cnsapp.tasks.train:run", "train", "Train a model"),
     "predict": JobKind("cnsapp.tasks.predict:run", "files", "Predict new images"),
+    "export": JobKind("cnsapp.tasks.exporting:run", "files", "Export the labelled images"),
     "explain": JobKind("cnsapp.tasks.explain:run", "quick", "Explain a prediction"),
 }
 
