@@ -8,6 +8,7 @@ from cnsapp.errors import CnsError
 from cnsapp.services import about, health, images, jobs, projects
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
+from cnsapp.ui.export_panel import export_section
 from cnsapp.ui.frame import Here
 from cnsapp.ui.reading_panel import reading_section
 from cnsapp.ui.tables import Column, class_name, facts, table, text
@@ -31,6 +32,9 @@ def main() -> None:
         st.divider()
         with frame.guard():
             reading_section(here, here.project)
+        st.divider()
+        with frame.guard():
+            export_section(here, here.project)
         st.divider()
     installation(here)
 
