@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cnsapp.services import images, jobs, labels, projects
+from cnsapp.services import images, jobs, labels, projects, viewing
 from cnsapp.services.images import Counts, ImageFilter, ImageItem, ImagePage
 from cnsapp.services.jobs import JobView
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
-from cnsapp.ui.components import Tile, gallery, thumb_url, view_url
+from cnsapp.ui.components import Tile, gallery, thumb_url
 from cnsapp.ui.filters import choose_filter
 from cnsapp.ui.frame import Here
 from cnsapp.ui.import_panel import import_panel, show_report
+from cnsapp.ui.labeller import closeup
 from cnsapp.ui.quality_panel import quality_panel
 from cnsapp.ui.tables import Column, facts, table, text, when
 
@@ -200,11 +201,10 @@ def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None
         image = images.get_image(here.app.store, image_id=image_id)
         picture, beside = st.columns([3, 2], gap="medium")
         with picture:
-            url = view_url(image.id, image.version)
-            st.html(
-                f'<img src="{text(url)}" alt="{text(image.name)}" '
-                'style="width:100%;max-height:62vh;'
-                'object-fit:contain;border-radius:6px">'
+            closeup(
+                key="image_closeup",
+                image=image,
+                um_per_px=viewing.um_per_px(here.app.store, project_id=image.project_id),
             )
         with beside:
             st.markdown(f"**{frame.plain(image.name.rsplit('/', 1)[-1])}**")

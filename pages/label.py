@@ -6,7 +6,7 @@ import streamlit as st
 
 from cnsapp.domain.schemes import SCHEMES
 from cnsapp.errors import CnsError
-from cnsapp.services import images, labels, projects
+from cnsapp.services import images, labels, projects, viewing
 from cnsapp.services.images import Counts, ImageFilter, ImagePage
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame
@@ -117,6 +117,7 @@ def label_images(
         queue=queue,
         more=page.next_after is not None,
         empty=nothing_left(chosen, counts),
+        um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
     )
 
 

@@ -6,7 +6,7 @@ import re
 
 import streamlit as st
 
-from cnsapp.services import images, labels, models, projects, review
+from cnsapp.services import images, labels, models, projects, review, viewing
 from cnsapp.services.models import Changes, ModelView
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.services.review import Confusion, Only, ReviewItem, Truth
@@ -15,6 +15,7 @@ from cnsapp.ui.components import Place, matrix
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, Badge, labeller
 from cnsapp.ui.pickers import choose_model
+from cnsapp.ui.reading_note import say_read_otherwise
 
 CELL = "cell"  # in the address: "label class-predicted class", an empty side means all
 TRUTHS: dict[str, Truth] = {"Labels at training": "trained", "Labels of today": "current"}
@@ -41,6 +42,7 @@ def main() -> None:
         truth = choose_truth()
     changed = models.labels_changed_since(here.app.store, model_id=model.id)
     say_changed(changed)
+    say_read_otherwise(here, model)
     confusion = review.confusion(here.app.store, model_id=model.id, truth=truth)
     classes = projects.list_classes(here.app.store, project_id=project.id)
     with frame.guard():
@@ -156,6 +158,7 @@ def wrong_ones(
             badges={item.id: badge(item, by_id) for item in items},
             empty=nothing_here(cell, only),
             height=FEW_HEIGHT if len(items) <= FEW else None,
+            um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
         )
     if answer.opened is not None:
         frame.go_to("pages/explain.py", model=model.id, image=answer.opened)

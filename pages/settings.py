@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cnsapp.errors import CnsError
-from cnsapp.services import about, health, images, jobs, projects
+from cnsapp.services import about, health, images, jobs, projects, viewing
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.export_panel import export_section
@@ -29,6 +29,8 @@ def main() -> None:
             show_classes(here, here.project)
         with right:
             change_classes(here, here.project)
+        st.divider()
+        pixel_size(here, here.project)
         st.divider()
         with frame.guard():
             reading_section(here, here.project)
@@ -96,6 +98,30 @@ def change_classes(here: Here, project: ProjectView) -> None:
         if st.button("Rename", key="class_rename", disabled=(new or "") == current.name):
             saved(
                 lambda: projects.rename_class(here.app.store, class_id=current.id, name=new or "")
+            )
+
+
+def pixel_size(here: Here, project: ProjectView) -> None:
+    """Offer to say how large a pixel is, for files that do not say it themselves."""
+    st.subheader("Pixel size", anchor=False)
+    st.caption("For scale bars on images whose files do not state it. It changes no image.")
+    current = viewing.um_per_px(here.app.store, project_id=project.id)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="pixel_size_row"):
+        value = st.number_input(
+            "Micrometres a pixel",
+            min_value=0.0,
+            value=current,
+            step=None,
+            format="%.4f",
+            placeholder="not known",
+            key=f"um_per_px_{project.id}",
+            width=220,
+        )
+        if st.button("Set", key="um_per_px_set", disabled=(value or None) == current):
+            saved(
+                lambda: viewing.set_um_per_px(
+                    here.app.store, project_id=project.id, value=value or None
+                )
             )
 
 

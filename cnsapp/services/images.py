@@ -64,6 +64,8 @@ class ImageItem:
     class_id: int | None
     rev: int
     seen: str = field(default="", kw_only=True)
+    um_per_px: float | None = field(default=None, kw_only=True)  # as the file says
+    channels: int = field(default=1, kw_only=True)
 
     @property
     def version(self) -> str:
@@ -177,7 +179,13 @@ def items_in_order(session: Session, image_ids: Sequence[int]) -> list[ImageItem
     found: dict[int, ImageItem] = {}
     for part in chunks(list(image_ids)):
         for row in session.execute(_COLUMNS.where(Image.id.in_(part))):
-            found[row.id] = ImageItem(*row[:8], rev=row.current_event_id or 0, seen=row.seen)
+            found[row.id] = ImageItem(
+                *row[:8],
+                rev=row.current_event_id or 0,
+                seen=row.seen,
+                um_per_px=row.um_per_px,
+                channels=row.channels or 1,
+            )
     return [found[image_id] for image_id in image_ids if image_id in found]
 
 
@@ -192,6 +200,8 @@ _COLUMNS = select(
     Image.current_class_id,
     Image.current_event_id,
     Image.seen,
+    Image.facts["um_per_px"].as_float().label("um_per_px"),
+    Image.facts["channels"].as_integer().label("channels"),
 )
 
 
@@ -210,6 +220,8 @@ def get_image(store: Store, *, image_id: int) -> ImageDetail:
             class_id=row.current_class_id,
             rev=row.current_event_id or 0,
             seen=row.seen,
+            um_per_px=row.facts.get("um_per_px"),
+            channels=row.facts.get("channels", 1),
             project_id=row.project_id,
             status=row.status,
             facts=row.facts,

@@ -64,14 +64,14 @@ def routes() -> list[BaseRoute]:
     import cnsapp.ui.figures
     import cnsapp.ui.frame  # noqa: F401 - the first visitor would wait for it
     from cnsapp.http import routes as http_routes
-    from cnsapp.ui import pictures
+    from cnsapp.ui import pictures, tiles_http
     from cnsapp.ui.labeller.http import routes as label_routes
 
     try:
         app = opened()
     except CnsError:
         return []
-    return [*http_routes(app), *label_routes(app), *pictures.routes(app)]
+    return [*http_routes(app), *label_routes(app), *pictures.routes(app), *tiles_http.routes(app)]
 
 
 @asynccontextmanager

@@ -19,7 +19,8 @@ Tone = Literal["plain", "wrong", "changed"]
 PAGE_SIZE = 200  # cells a browser draws and paints without being noticed
 
 _HERE = Path(__file__).parent
-_PARTS = ("outbox.js", "state.js", "panel.js", "grid.js", "single.js", "labeller.js")
+_VIEWER = ("elements.js", "scalebar.js", "look.js", "tiles.js", "gestures.js", "viewer.js")
+_PARTS = (*_VIEWER, "outbox.js", "state.js", "panel.js", "grid.js", "single.js", "labeller.js")
 
 
 class ShownImage(Protocol):
@@ -39,6 +40,14 @@ class ShownImage(Protocol):
     def rev(self) -> int: ...
     @property
     def version(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def um_per_px(self) -> float | None: ...
+    @property
+    def channels(self) -> int: ...
 
 
 class ShownClass(Protocol):
@@ -87,6 +96,7 @@ def labeller(
     more: bool = False,
     empty: str = "",
     height: int | None = None,
+    um_per_px: float | None = None,
 ) -> Labelled:
     """Draw the component and return what it asks for.
 
@@ -113,6 +123,8 @@ def labeller(
         What to say when there are no images.
     height
         In pixels; by default as high as the window leaves room for.
+    um_per_px
+        The project's micrometres a pixel, for the scale bar of files that do not say.
     """
     shown = badges or {}
     result = _component()(
@@ -129,11 +141,30 @@ def labeller(
             "more": more,
             "empty": empty,
             "height": height,
+            "um_per_px": um_per_px,
         },
         on_open_change=_nothing,
         on_more_change=_nothing,
     )
     return Labelled(opened=result.open, wants_after=_after(result.more, queue))
+
+
+def closeup(
+    *, key: str, image: ShownImage, um_per_px: float | None = None, height: int = 560
+) -> None:
+    """Draw one image that can be zoomed into, without labelling it.
+
+    Parameters
+    ----------
+    um_per_px
+        As for `labeller`.
+    height
+        In pixels; less on a low screen.
+    """
+    _viewer()(
+        key=key,
+        data={"image": _row(image, None), "um_per_px": um_per_px, "height": height},
+    )
 
 
 def wanted_after(key: str, queue: str) -> int | None:
@@ -144,10 +175,23 @@ def wanted_after(key: str, queue: str) -> int | None:
 
 @cache
 def _component() -> Any:
+    return st.components.v2.component(
+        "cnsapp_labeller", css=_joined("labeller.css", "viewer.css"), js=_joined(*_PARTS)
+    )
+
+
+@cache
+def _viewer() -> Any:
+    return st.components.v2.component(
+        "cnsapp_closeup",
+        css=_joined("labeller.css", "viewer.css"),
+        js=_joined(*_VIEWER, "alone.js"),
+    )
+
+
+def _joined(*parts: str) -> str:
     # one module out of several files: a component's script cannot import its neighbours
-    script = "\n".join((_HERE / part).read_text(encoding="utf-8") for part in _PARTS)
-    style = (_HERE / "labeller.css").read_text(encoding="utf-8")
-    return st.components.v2.component("cnsapp_labeller", css=style, js=script)
+    return "\n".join((_HERE / part).read_text(encoding="utf-8") for part in parts)
 
 
 def _after(asked: Any, queue: str) -> int | None:
@@ -163,6 +207,10 @@ def _row(image: ShownImage, badge: Badge | None) -> dict[str, Any]:
         "sha": image.sha256[:8],
         "version": image.version,
         "name": image.name,
+        "width": image.width,
+        "height": image.height,
+        "um_per_px": image.um_per_px,
+        "channels": image.channels,
         "state": image.state,
         "class_id": image.class_id,
         "rev": image.rev,

@@ -272,6 +272,7 @@ function inList(s, e) {
 function gridKey(s, e) {
   const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(s), ArrowDown: columns(s), Home: -1e6, End: 1e6 };
   const big = s.big && s.big.open;
+  if (big) Object.assign(steps, { PageUp: -1, PageDown: 1 });
   if (e.key in steps) moveFocus(s, s.focus + steps[e.key], e.shiftKey && !big);
   else if (e.key === "Enter" && !big) openBig(s, s.focus);
   else if (e.key === " ") {
@@ -310,11 +311,12 @@ function buildBig(s) {
   s.bigTag = el("span", "now");
   s.bigChoices = el("div", "row");
   const step = (by) => moveFocus(s, s.focus + by, false);
+  s.bigViewer = newViewer(s.bigPicture, () => s.data.um_per_px);
   const head = el("div", "head", {}, s.bigName, s.bigTag, el("span", "gap"),
     button("‹", "", "Previous (←)", () => step(-1)), button("›", "", "Next (→)", () => step(1)));
   if (s.data.mode === "review") head.append(button("Explain", "", "Why the model says so", () => (s.big.close(), s.open(s.images[s.focus].id))));
   head.append(button("Close", "Esc", "Back to the grid", () => s.big.close()));
-  s.big.append(head, s.bigPicture, s.bigChoices);
+  s.big.append(head, s.bigViewer.root, s.bigChoices);
   s.big.addEventListener("close", () => paintSelection(s));
   s.host.append(s.big);
 }

@@ -46,6 +46,7 @@ function mount(s) {
     watch.disconnect();
     s.box.listeners.delete(listener);
     clearTimeout(s.savingTimer);
+    for (const viewer of [s.viewer, s.bigViewer]) if (viewer) viewer.stop();
     s.host.remove();
     MOUNTED.delete(s.root);
   };
@@ -166,7 +167,7 @@ function onKey(s, e) {
   const path = e.composedPath();
   const target = path[0];
   const inside = path.includes(s.host);
-  if (e.defaultPrevented || e.isComposing || isTyping(target) || elsewhere(s, inside)) return;
+  if (e.defaultPrevented || e.isComposing || isTyping(target, e.key) || elsewhere(s, inside)) return;
   if (s.ui.sheet.open) return;
   const free = inside || target === document.body || isPlainButton(target, e.key);
   if (e.ctrlKey || e.metaKey || e.altKey) {
@@ -180,6 +181,8 @@ function onKey(s, e) {
 // Returns true when the key meant something here.
 function handled(s, e, target, free) {
   const presses = target.tagName === "BUTTON" && (e.key === "Enter" || e.key === " ");
+  const viewer = isSingle(s) ? s.viewer : s.big && s.big.open ? s.bigViewer : null;
+  if (viewer && !presses && (free || e.key.length === 1) && viewer.key(e)) return true;
   if (free && !presses && (isSingle(s) ? singleKey(s, e) : gridKey(s, e))) return true;
   const key = e.key.toLowerCase();
   if (key === "?" || key === "h") return s.ui.sheet.showModal(), true;
@@ -206,7 +209,8 @@ function resize(s, key) {
   setSize(s, sizes[Math.max(0, Math.min(sizes.length - 1, at))]);
 }
 
-function isTyping(node) {
+function isTyping(node, key = "") {
+  if (node && node.type === "range") return !key || /^(Arrow|Home$|End$)/.test(key); // the rest means nothing to a slider
   return !!node && (/^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName) || node.isContentEditable);
 }
 

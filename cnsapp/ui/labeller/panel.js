@@ -1,23 +1,5 @@
 // The frame around the pictures: progress, class buttons, save state, notices, help.
 
-function el(tag, className, props = {}, ...children) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  for (const [name, value] of Object.entries(props)) {
-    if (name === "text") node.textContent = value;
-    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-const number = (n) => Number(n || 0).toLocaleString("en-US");
-const images = (n) => (n === 1 ? "1 image" : `${number(n)} images`);
-const thumbUrl = (row) => `/img/thumb/${row.id}?v=${row.version}`;
-const viewUrl = (row) => `/img/view/${row.id}?v=${row.version}`;
-const baseName = (name) => name.split("/").pop();
-
 const OTHERS = [
   { kind: "skip", key: "s", shown: "S", name: "Skip", word: "skipped", mark: "–" },
   { kind: "unsure", key: "x", shown: "X", name: "Unsure", word: "unsure", mark: "?" },
@@ -55,14 +37,6 @@ function buildFrame(s) {
     ui.notice.replaceChildren(el("span", "", { text }), el("button", "close", { type: "button", "aria-label": "Close", text: "×", onclick: () => (ui.notice.hidden = true) }));
     ui.notice.hidden = false;
   };
-}
-
-// A button that leaves the keyboard where it was, so that keys go on labelling after a click.
-function button(name, key, title, onclick) {
-  const node = el("button", "tool", { type: "button", title, onclick }, el("span", "", { text: name }));
-  if (key) node.append(el("kbd", "", { text: key }));
-  node.addEventListener("pointerdown", (e) => e.preventDefault());
-  return node;
 }
 
 function buildPanel(s) {
@@ -151,7 +125,7 @@ function setSaved(node, kind, text) {
 function buildSheet(s) {
   const single = s.data.mode === "single";
   const rows = single
-    ? [["class key", "label this image, show the next"], ["← →", "previous, next image"], ["Home", "back to the first image"]]
+    ? [["class key", "label this image, show the next"], ["← →", "previous, next image; while zoomed with ↑ ↓: move over the picture"], ["Home", "back to the first image"]]
     : [
         ["class key", "label the selected images, or the one with the frame"],
         ["click", "select one image"],
@@ -164,8 +138,8 @@ function buildSheet(s) {
         ["I", "invert the selection"],
         ["Esc", "select none"],
         ["Enter", "large picture (also double click)"],
-        ["+ −", "larger, smaller pictures"],
       ];
+  rows.push(["+ −", single ? "closer, farther" : "larger, smaller pictures; in the large picture: closer, farther"], ["Z", "pixel for pixel, and back to the whole picture"], ["R", "brightness, contrast and channels as stored"], ["PgUp PgDn", "previous, next image, also while zoomed"]);
   rows.push(["S", "skip"], ["X", "unsure"], ["Del", "remove the label"], ["U", "undo your last action, as often as you like"], ["? H", "this sheet"]);
   const body = el("dl", "");
   for (const [key, what] of rows) body.append(el("dt", "", {}, el("kbd", "", { text: key })), el("dd", "", { text: what }));

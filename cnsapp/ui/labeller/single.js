@@ -7,6 +7,7 @@ function buildSingle(s) {
   s.pos = 0;
   s.pictures = new Map();
   s.ui.frame = el("div", "frame", { role: "img", tabindex: "0" });
+  s.viewer = newViewer(s.ui.frame, () => s.data.um_per_px);
   s.ui.name = el("span", "name");
   s.ui.now = el("span", "now");
   s.ui.place = el("span", "place");
@@ -14,7 +15,7 @@ function buildSingle(s) {
     button("‹", "←", "Previous image", () => goTo(s, s.pos - 1)),
     s.ui.name, s.ui.now, s.ui.place,
     button("›", "→", "Next image", () => goTo(s, s.pos + 1)));
-  s.ui.view.replaceChildren(el("div", "one", {}, s.ui.frame, foot));
+  s.ui.view.replaceChildren(el("div", "one", {}, s.viewer.root, foot));
 }
 
 // The page's rows are added to the queue; the ones already in it keep their place.
@@ -84,6 +85,7 @@ function paintEnd(s) {
   const text = waiting ? "Fetching more images…" : s.images.length ? "That was the last image of this list." : s.data.empty || "No image matches.";
   frame.replaceChildren(el("p", "empty", { text }));
   frame.setAttribute("aria-label", text);
+  s.viewer.empty();
   name.textContent = now.textContent = "";
   place.textContent = s.images.length ? `${number(s.images.length)} seen` : "";
   paintChoice(s, []);
@@ -98,11 +100,13 @@ function showPicture(s, frame, row) {
   // until the picture is here, its thumbnail stands in for it
   frame.style.backgroundImage = entry.ready ? "" : `url("${thumbUrl(row)}")`;
   const current = () => frame.dataset.id === String(row.id);
-  const done = () => current() && (frame.classList.remove("loading"), (frame.style.backgroundImage = ""));
+  const done = () => current() && (frame.classList.remove("loading"), (frame.style.backgroundImage = ""), frame.viewer.redraw());
+  frame.viewer.show(row, entry.img);
   if (!entry.ready) entry.loaded.then(done, () => current() && showBroken(frame, row));
 }
 
 function showBroken(frame, row) {
+  frame.viewer.empty();
   frame.classList.remove("loading");
   frame.classList.add("broken");
   frame.style.backgroundImage = "";
@@ -131,7 +135,7 @@ function fetchAhead(s) {
 }
 
 function singleKey(s, e) {
-  const steps = { ArrowLeft: s.pos - 1, ArrowRight: s.pos + 1, Home: 0 };
+  const steps = { ArrowLeft: s.pos - 1, ArrowRight: s.pos + 1, PageUp: s.pos - 1, PageDown: s.pos + 1, Home: 0 };
   if (!(e.key in steps)) return false;
   goTo(s, steps[e.key]);
   fetchAhead(s);
