@@ -87,16 +87,12 @@ class FileKind:
     def is_touched(self, rule: ReadingRule) -> bool:
         """Return whether the files must be read again to look as the rule says.
 
-        Files whose facts are older than the rule's parts are, when a part may concern them.
+        Files whose facts are older than the rule's parts are, when a part may concern them: of
+        deep and stacked ones it is not known which samples and channels they have.
         """
         if self.is_known:
             return rule.seen(self.facts) != self.seen
-        return (
-            self.is_deep
-            or (self.has_pages and rule.page != FIRST)
-            or (self.has_channels and bool(rule.channels))
-            or (self.has_alpha and rule.background != WHITE)
-        )
+        return self.is_deep or self.has_pages or (self.has_alpha and rule.background != WHITE)
 
     def differs(self, old: ReadingRule, new: ReadingRule) -> bool:
         """Return whether two rules read these files differently."""

@@ -56,6 +56,8 @@ def reading_section(here: Here, project: ProjectView) -> None:
         )
         return
     last_change(here, project)
+    if now.n_unknown:
+        older(here, project, now)
     left, right = st.columns([5, 6], gap="large")
     key = _key(project, now)
     with left:
@@ -70,6 +72,18 @@ def reading_section(here: Here, project: ProjectView) -> None:
         reading_looks.looks(here.app, project, None if wished == now.rule else wished)
     if wished != now.rule:
         offer(here, project, wished, change)
+
+
+def older(here: Here, project: ProjectView, now: Reading) -> None:
+    """Offer to look again at files that came before their samples and channels were noted."""
+    with st.container(horizontal=True, vertical_alignment="center", key="reading_older"):
+        st.caption(
+            f"{words.plural(now.n_unknown, 'image')} came with an older version: what there is to "
+            "set for them is known when they are read again.",
+            width="stretch",
+        )
+        st.button("Read them again", key="reading_read_older", on_click=_go_on,
+                  args=(here, project))  # fmt: skip
 
 
 def _key(project: ProjectView, now: Reading) -> str:
