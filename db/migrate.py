@@ -9,11 +9,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine, func, inspect, select
 
 from cnsapp.errors import StoreError
 from db.backup import copy_database
 from db.session import sqlite_file
+
+LOCK = 0x636E7361  # number of the lock that a server hands out to one migration at a time
 
 
 def migration_config(url: str = "") -> Config:
@@ -35,18 +37,26 @@ def migrate(engine: Engine, url: str, root: Path) -> None:
     config = migration_config(url)
     head = ScriptDirectory.from_config(config).get_current_head()
     with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-        if found == head:
+        if _revision(connection) == head:
             return
-        tables = set(inspect(connection).get_table_names()) - {"alembic_version"}
-    _refuse_foreign(config, found, tables, url)
-    if found is not None:
-        _back_up_first(url, root, found)
     with engine.connect() as connection:
         # the app and a command may start at once: the second waits, and finds nothing left to do
         connection = connection.execution_options(sqlite_begin="IMMEDIATE")
         with connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+            found = _revision(connection)
+            if found == head:
+                return
+            tables = set(inspect(connection).get_table_names()) - {"alembic_version"}
+            _refuse_foreign(config, found, tables, url)
+            if found is not None:
+                _back_up_first(url, root, found)
             _upgrade(config, connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _upgrade(config: Config, connection: Connection) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from cnsapp.bootstrap import App, open_app
 from cnsapp.services import projects
@@ -118,3 +119,46 @@ def test_opening_it_again_changes_nothing(lab: App) -> None:
     again = open_app(lab.settings)
     assert [p.name for p in projects.list_projects(again.store)] == ["Organs"]
     again.store.engine.dispose()
+
+
+OPENER = """
+import sys
+from pathlib import Path
+from cnsapp.bootstrap import open_app
+from cnsapp.settings import Settings
+home, url = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+open_app(Settings(home=Path(home), database_url=url, start_worker=False)).store.engine.dispose()
+"""
+
+
+def test_programs_that_find_an_empty_server_at_once_all_open_it(
+    postgres: str, tmp_path: Path
+) -> None:
+    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    for turn in range(3):
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE race{turn}"))
+        url = postgres.rsplit("/", 1)[0] + f"/race{turn}"
+        programs = [
+            subprocess.Popen(
+                [sys.executable, "-c", OPENER, str(tmp_path / f"home{turn}"), url],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=Path(__file__).parents[2],
+            )
+            for _ in range(4)
+        ]
+        for program in programs:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "ready\n"
+        for program in programs:
+            assert program.stdin is not None
+            program.stdin.write("go\n")
+            program.stdin.flush()
+        said = [program.communicate(timeout=120)[1] for program in programs]
+        assert [program.returncode for program in programs] == [0] * 4, said
+    engine.dispose()
