@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,39 +79,64 @@ def import_images(
         typer.Option(help="Where groups (patients) come from: folder, a CSV column, a pattern."),
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="Leave the files where they are.")] = False,
+    metadata: Annotated[
+        str | None,
+        typer.Option(help="A CSV with file or sha256; its other columns become filters."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read everything and report; change nothing.")
+    ] = False,
     annotator: Annotated[str, typer.Option(help="Who gave these labels.")] = "import",
     as_json: JsonFlag = False,
 ) -> None:
     """Import a folder, a zip or one file into a project."""
-    from cnsapp.services.importing import import_folder
+    from cnsapp.services.importing import check_folder, import_folder
     from cnsapp.services.projects import get_project
     from cnsapp.services.training import queue_features
 
     app, progress = opened(), Progress()
     view = get_project(app.store, project=project)
+    act = check_folder if dry_run else partial(import_folder, annotator=annotator)
     try:
-        report = import_folder(
+        report = act(
             app,
             project_id=view.id,
             path=path,
             labels=labels,
             group_from=group_from,
+            metadata=metadata,
             link=link,
-            annotator=annotator,
             progress=progress.count,
-            check_cancelled=None,
-            allowed_roots=None,
         )
     finally:
         progress.close()
-    if report.imported:
+    if report.imported and not dry_run:
         queue_features(app.store, project_id=view.id)
+    done = "would import" if dry_run else "imported"
     lines = [
-        f"Found {report.found}: imported {report.imported}, there already {report.duplicates}, "
+        f"Found {report.found}: {done} {report.imported}, there already {report.duplicates}, "
         f"skipped {len(report.skipped)}; labelled {report.labelled}."
     ]
     lines += [f"  skipped {s.file}: {s.reason}" for s in report.skipped]
+    if dry_run:
+        lines += _problems(report.as_json())
+    lines += [f"  {note}" for note in report.notes]
     answer(report.as_json(), lines, as_json)
+
+
+def _problems(report: dict[str, Any]) -> list[str]:
+    lines = [f"Groups: {report['n_groups']}; files without a group: {report['n_without_group']}."]
+    if report["new_classes"]:
+        lines.append(f"New classes: {', '.join(report['new_classes'])}.")
+    for key, title in (
+        ("rows_without_file", "Rows of the table without a file"),
+        ("files_without_row", "Files without a row in the table"),
+        ("name_clashes", "Names that clash"),
+    ):
+        if report[f"n_{key}"]:
+            lines.append(f"{title}: {report[f'n_{key}']}")
+            lines += [f"  {name}" for name in report[key][:20]]
+    return lines
 
 
 def label(

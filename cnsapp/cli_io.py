@@ -93,9 +93,12 @@ class Progress:
         else:
             say(text)
 
-    def count(self, done: int, total: int, name: str) -> None:
+    def count(self, done: float, total: int, name: str) -> None:
         """Show progress that is counted in files."""
-        self.show(done / total if total else None, f"{done} of {total}  {name}")
+        if total:
+            self.show(done / total, f"{int(done)} of {total}  {name}")
+        else:
+            self.show(None, f"{done} files found so far")
 
     def close(self) -> None:
         """End the line."""

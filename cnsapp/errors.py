@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class CnsError(Exception):
     """Something the user can understand and mend.
@@ -38,4 +40,8 @@ class StoreError(CnsError):
 
 
 class Cancelled(Exception):
-    """Raised inside a job when the user cancelled it."""
+    """Raised inside a job when the user cancelled it; `result` says what is kept of the work."""
+
+    def __init__(self, result: dict[str, Any] | None = None) -> None:
+        self.result = result or {}
+        super().__init__()

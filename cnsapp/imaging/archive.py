@@ -6,6 +6,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -63,8 +64,12 @@ def list_members(path: Path, limits: ZipLimits) -> list[tuple[str, zipfile.ZipIn
     ]
 
 
-def unpack(path: Path, target: Path, limits: ZipLimits) -> list[tuple[str, str]]:
+def unpack(
+    path: Path, target: Path, limits: ZipLimits, told: Callable[[int], None] | None = None
+) -> list[tuple[str, str]]:
     """Unpack a zip into the new folder `target`; return (member, reason) of those left out.
+
+    `told` is called with the number of files before each is unpacked, and may raise to stop.
 
     Raises
     ------
@@ -76,7 +81,9 @@ def unpack(path: Path, target: Path, limits: ZipLimits) -> list[tuple[str, str]]
     target.mkdir(parents=True)
     skipped = []
     with zipfile.ZipFile(path) as archive:
-        for name, member in members:
+        for n, (name, member) in enumerate(members):
+            if told is not None:
+                told(n)
             reason = _unpack_one(archive, member, name, target)
             if reason:
                 skipped.append((name, reason))

@@ -43,8 +43,11 @@ def is_ignored(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """Return a file name as text that a database can hold (names need not be valid Unicode)."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    r"""Return a file name as text that a database can hold, another text for every name.
+
+    Names on disk need not be valid Unicode: bytes that are none are written as ``\xff``.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def iter_candidates(root: Path) -> Iterator[Candidate]:

@@ -9,12 +9,16 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+
+import psutil
 
 from cnsapp.errors import StoreError, UnreadableImageError
 
 BLOCK = 1 << 20
 DAY = 86_400.0
+NUMBERS_APART = 10.0  # seconds: a process that began later than that got the number anew
 PART = ".part-"  # .part-<host>-<pid>-<random> in images/ and thumbs/: files not complete yet
 
 
@@ -154,28 +158,38 @@ def _host() -> str:
     return socket.gethostname().replace("-", "_")[:40] or "host"
 
 
+@lru_cache(maxsize=8)
+def _sign(pid: int) -> str:
+    """Return a word of this process: in a container every worker may have the same number."""
+    del pid  # a forked process has another number, and so a word of its own
+    return uuid.uuid4().hex[:8]
+
+
 def own_name(prefix: str) -> str:
     """Return a passing name that says which process on which computer uses it."""
-    return f"{prefix}{_host()}-{os.getpid()}-{uuid.uuid4().hex}"
+    pid = os.getpid()
+    return f"{prefix}{_host()}-{pid}-{_sign(pid)}{uuid.uuid4().hex[:24]}"
 
 
 def is_abandoned(part: Path, prefix: str) -> bool:
     """Return whether the process that made this file or folder (see `own_name`) is gone."""
     fields = part.name.removeprefix(prefix).split("-")
     try:
-        age = time.time() - part.stat().st_mtime
+        changed = part.stat().st_mtime
     except OSError:
         return False
-    if len(fields) == 3 and fields[0] == _host() and fields[1].isdigit() and os.name == "posix":
-        return not _is_alive(int(fields[1]))
-    return age > DAY
+    if len(fields) != 3 or fields[0] != _host() or not fields[1].isdigit():
+        return time.time() - changed > DAY
+    if int(fields[1]) == os.getpid():
+        return not fields[2].startswith(_sign(os.getpid()))
+    return not _is_alive(int(fields[1]), changed)
 
 
-def _is_alive(pid: int) -> bool:
+def _is_alive(pid: int, then: float) -> bool:
+    """Return whether the process of this number runs that had it at a moment."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return bool(psutil.Process(pid).create_time() < then + NUMBERS_APART)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        return True
-    return True
+    except psutil.Error:
+        return True  # it is there, but not ours to look at

@@ -95,8 +95,8 @@ def _attempt(app: App, job: JobContext, kind: str) -> Outcome:
     try:
         job.check_cancelled()
         return Outcome("done", result=as_json(load_task(kind)(app, job) or {}))
-    except Cancelled:
-        return Outcome("cancelled")
+    except Cancelled as stopped:
+        return Outcome("cancelled", result=as_json(stopped.result))
     except CnsError as error:
         log.info("job %s cannot be done: %s", job.id, error)
         return Outcome("failed", error=str(error))

@@ -78,7 +78,9 @@ def finish(
     """End a job that this worker runs; return False when it is not ours (any more)."""
     values: dict[str, Any] = {"state": state, "error": error, "finished_at": utc_now()}
     if state == "done":
-        values |= {"result": result or {}, "progress": 1.0}
+        values["progress"] = 1.0
+    if state == "done" or result:
+        values["result"] = result or {}
     with store.writing() as session:
         return _changed(session, _mine(job_id, worker_id).values(**values))
 

@@ -1,13 +1,15 @@
-"""What an import was told about its files: the label and the group of each."""
+"""What an import was told about its files: the label, the group and the metadata of each."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import regex
+
+from cnsapp.domain.matching import match_names
+from cnsapp.domain.metadata import Value, meta_columns, read_values
 from cnsapp.domain.names import clean_name
 from cnsapp.errors import InvalidInputError
 from cnsapp.imaging.candidates import Candidate
@@ -15,35 +17,80 @@ from cnsapp.services.tables import read_csv
 
 FOLDERS, FOLDER = "folders", "folder"
 SIDECAR = "labels.csv"  # a table of this name in the imported folder gives the groups
+PATTERN_SECONDS = 0.25  # a pattern takes microseconds a name, or for ever
 
 Find = Callable[[Candidate, str], str | None]  # (file, its SHA-256) -> label or group
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file about images: a row for each, found by path, by name or by SHA-256."""
+    """A CSV file about images: a row for each, named by its file or its SHA-256."""
 
     path: Path
     key: str  # "file" or "sha256"
     columns: tuple[str, ...]
-    rows: dict[str, dict[str, str]]
-    by_base: dict[str, str] = field(default_factory=dict)  # last part of a path -> its key, if one
+    rows: tuple[dict[str, str], ...]
+
+
+class TableRows:
+    """The rows of a table by the files of an import that they are about.
+
+    A file is named as `match_names` describes. `strangers` are the names of rows without a file;
+    which rows by SHA-256 have none is known only when all files were read.
+    """
+
+    def __init__(self, table: Table, names: Sequence[str]) -> None:
+        self.table = table
+        self.strangers: tuple[str, ...] = ()
+        self._of: dict[str, dict[str, str]] = {}
+        if table.key == "sha256":
+            self._of = {row["sha256"].lower(): row for row in table.rows if row["sha256"]}
+            return
+        written = [row["file"] for row in table.rows if row["file"]]
+        meant = match_names(written, names)
+        self.strangers = tuple(dict.fromkeys(name for name in written if name not in meant))
+        for row in table.rows:
+            name = meant.get(row["file"])
+            if name is not None and self._of.setdefault(name, row) != row:
+                raise _two_rows(table.path, row["file"])
+
+    def row(self, candidate: Candidate, sha256: str) -> dict[str, str] | None:
+        """Return the row of a file, None when there is none."""
+        return self._of.get(sha256 if self.table.key == "sha256" else candidate.name)
+
+    def has(self, name: str, sha256: str) -> bool:
+        """Return whether there is a row for a file."""
+        return (sha256 if self.table.key == "sha256" else name) in self._of
+
+    def unused(self, seen: Container[str]) -> list[str]:
+        """Return the rows by SHA-256 that are about none of the files that were seen."""
+        return [sha for sha in self._of if self.table.key == "sha256" and sha not in seen]
 
     def value(self, candidate: Candidate, sha256: str, column: str) -> str | None:
         """Return the cell of a file in a column, None when there is none or it is empty."""
-        row = self.rows.get(sha256 if self.key == "sha256" else _path_key(candidate.name))
-        if row is None and self.key == "file":
-            row = self.rows.get(self.by_base.get(_base(candidate.name), ""))
-        return (row or {}).get(column) or None
+        return (self.row(candidate, sha256) or {}).get(column) or None
+
+    def metadata(self) -> Mapping[str, dict[str, Value]]:
+        """Return the metadata of the rows, by the name or SHA-256 of their files."""
+        columns = meta_columns(self.table.columns)
+        values = read_values(list(self._of.values()), columns)
+        return dict(zip(self._of, values, strict=True))
 
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """How an import finds the label and the group of each file."""
+    """How an import finds the label, the group and the metadata of each file."""
 
     label_of: Find
     group_of: Find
     labels: bool
+    tables: tuple[TableRows, ...] = ()  # the table of labels, the table of metadata
+    meta: Mapping[str, dict[str, Value]] = field(default_factory=dict)
+    meta_key: str = "file"
+
+    def meta_of(self, candidate: Candidate, sha256: str) -> dict[str, Value]:
+        """Return the metadata of a file."""
+        return self.meta.get(sha256 if self.meta_key == "sha256" else candidate.name, {})
 
 
 def make_plan(
@@ -51,34 +98,57 @@ def make_plan(
     labels: str | None,
     group_from: str | None,
     may_read: Callable[[Path], bool] = lambda _: True,
+    *,
+    names: Sequence[str] = (),
+    metadata: str | None = None,
 ) -> ImportPlan:
     """Understand `labels` ("folders", a CSV file, None) and `group_from` (see `import_folder`).
 
-    `may_read` is asked about the resolved path of every table before it is opened.
+    `may_read` is asked about the resolved path of every table before it is opened; `names` are
+    the names of the files.
 
     Raises
     ------
     InvalidInputError
-        The CSV cannot be used or may not be read, or `group_from` is neither "folder", a column,
-        nor a pattern with one group in parentheses.
+        A CSV cannot be used or may not be read, or `group_from` is neither "folder", a column,
+        nor a pattern with one group in parentheses that can be searched in time.
     """
-    table = None
+    table = meta = None
     if labels not in (None, FOLDERS):
-        table = read_table(_allowed(_find_csv(root, str(labels)), may_read))
-    if table is not None and "label" not in table.columns:
+        table = _open_table(root, str(labels), names, may_read)
+    if table is not None and "label" not in table.table.columns:
         raise InvalidInputError(
-            f"{table.path.name} has no column “label”; it has {', '.join(table.columns)}.",
+            f"{table.table.path.name} has no column “label”; it has "
+            f"{', '.join(table.table.columns)}.",
             "",
             "Name the column with the labels “label”.",
         )
+    if metadata:
+        meta = _open_table(root, metadata, names, may_read)
+        if not meta_columns(meta.table.columns):
+            raise InvalidInputError(
+                f"{meta.table.path.name} has no column besides {', '.join(meta.table.columns)}.",
+                "Each further column becomes a filter.",
+                "Add columns, such as stain or age, or leave the table out.",
+            )
+    tables = tuple(rows for rows in (table, meta) if rows is not None)
     return ImportPlan(
         _label_finder(labels, table),
-        _group_finder(root, labels, group_from, table, may_read),
+        _group_finder(root, labels, group_from, tables, may_read, names),
         bool(labels),
+        tables,
+        meta.metadata() if meta is not None else {},
+        meta.table.key if meta is not None else "file",
     )
 
 
-def _label_finder(labels: str | None, table: Table | None) -> Find:
+def _open_table(
+    root: Path, named: str, names: Sequence[str], may_read: Callable[[Path], bool]
+) -> TableRows:
+    return TableRows(read_table(_allowed(_find_csv(root, named), may_read)), names)
+
+
+def _label_finder(labels: str | None, table: TableRows | None) -> Find:
     if table is not None:
         found = table
         return lambda file, sha256: clean_name(found.value(file, sha256, "label") or "") or None
@@ -95,33 +165,34 @@ def _group_finder(
     root: Path,
     labels: str | None,
     group_from: str | None,
-    table: Table | None,
+    tables: Sequence[TableRows],
     may_read: Callable[[Path], bool],
+    names: Sequence[str],
 ) -> Find:
     if not group_from:
-        table = table or _sidecar(root, may_read)
-        if table is not None and "group" in table.columns:
-            with_groups = table
-            return lambda file, sha256: with_groups.value(file, sha256, "group")
-        return _nothing
+        return _column("group", tables or _sidecar(root, may_read, names)) or _nothing
     if group_from == FOLDER:
         return _folder_above_label if labels == FOLDERS else lambda file, _: file.folder or None
     column = group_from.strip().casefold()
-    if table is None and (root / SIDECAR).is_file() and column.isidentifier():
-        table = read_table(_allowed(root / SIDECAR, may_read))
-    if table is not None and column in table.columns:
-        found = table
-        return lambda file, sha256: found.value(file, sha256, column)
-    return _pattern(group_from, table)
+    if not tables and (root / SIDECAR).is_file() and column.isidentifier():
+        tables = [TableRows(read_table(_allowed(root / SIDECAR, may_read)), names)]
+    return _column(column, tables) or _pattern(group_from, tables, names)
 
 
-def _sidecar(root: Path, may_read: Callable[[Path], bool]) -> Table | None:
+def _column(column: str, tables: Sequence[TableRows]) -> Find | None:
+    with_it = next((rows for rows in tables if column in rows.table.columns), None)
+    if with_it is None:
+        return None
+    return lambda file, sha256: with_it.value(file, sha256, column)
+
+
+def _sidecar(root: Path, may_read: Callable[[Path], bool], names: Sequence[str]) -> list[TableRows]:
     """Return the table that an export put beside its folders; what cannot be used is no such."""
     path = root / SIDECAR
     try:
-        return read_table(_allowed(path, may_read)) if path.is_file() else None
+        return [TableRows(read_table(_allowed(path, may_read)), names)] if path.is_file() else []
     except InvalidInputError:
-        return None
+        return []
 
 
 def _folder_above_label(file: Candidate, _sha256: str) -> str | None:
@@ -130,11 +201,14 @@ def _folder_above_label(file: Candidate, _sha256: str) -> str | None:
     return above if above not in ("", ".") else None
 
 
-def _pattern(group_from: str, table: Table | None) -> Find:
-    columns = f" The columns of {table.path.name} are {', '.join(table.columns)}." if table else ""
+def _pattern(group_from: str, tables: Sequence[TableRows], names: Sequence[str]) -> Find:
+    columns = "".join(
+        f" The columns of {rows.table.path.name} are {', '.join(rows.table.columns)}."
+        for rows in tables
+    )
     try:
-        pattern = re.compile(group_from)
-    except re.error as error:
+        pattern = regex.compile(group_from)
+    except (regex.error, RecursionError, OverflowError) as error:
         raise InvalidInputError(
             f"The group pattern “{group_from}” is no valid regular expression: {error}.{columns}",
             "",
@@ -147,22 +221,32 @@ def _pattern(group_from: str, table: Table | None) -> Find:
             "The part in parentheses says what of the file name is the group.",
             "For example, (case_\\d+) takes “case_005” out of “case_005_pt_1.png”.",
         )
-
-    def find(file: Candidate, _sha256: str) -> str | None:
-        match = pattern.search(file.name)
-        return next((part for part in match.groups() if part), None) if match else None
-
-    return find
+    # all names at once, before anything is imported: a pattern that takes for ever says so now
+    found = {name: _search(pattern, name) for name in names}
+    return lambda file, _: found[file.name] if file.name in found else _search(pattern, file.name)
 
 
-def _find_csv(root: Path, labels: str) -> Path:
-    given = Path(labels).expanduser()
-    for path in (given, root / labels):
+def _search(pattern: regex.Pattern[str], name: str) -> str | None:
+    try:
+        match = pattern.search(name, timeout=PATTERN_SECONDS)
+    except TimeoutError as error:
+        raise InvalidInputError(
+            f"The group pattern “{pattern.pattern}” takes too long on the name “{name}”.",
+            "A repeated part inside a repeated part, such as (a+)+, tries every way to cut a "
+            "name, and there are millions.",
+            "Write it without the inner repetition: (a+) instead of (a+)+.",
+        ) from error
+    return next((part for part in match.groups() if part), None) if match else None
+
+
+def _find_csv(root: Path, named: str) -> Path:
+    given = Path(named).expanduser()
+    for path in (given, root / named):
         if path.is_file():
             return path
     raise InvalidInputError(
         f"There is no file {given}.",
-        "It was named as the table of labels.",
+        "It was named as the table of labels or metadata.",
         "Check the path, or use `folders` to take the labels from the folders.",
     )
 
@@ -185,7 +269,7 @@ def read_table(path: Path) -> Table:
     InvalidInputError
         It cannot be read, has neither column, or names a file twice with different values.
     """
-    head, lines = read_csv(path)
+    head, rows = read_csv(path)
     key = next((name for name in ("file", "sha256") if name in head), None)
     if key is None:
         raise InvalidInputError(
@@ -194,31 +278,17 @@ def read_table(path: Path) -> Table:
             "One of them must say which image a row is about.",
             "Name the columns in the first line.",
         )
-    rows: dict[str, dict[str, str]] = {}
-    for row in lines:
-        name = _path_key(row[key]) if key == "file" else row[key].lower()
-        if name and rows.setdefault(name, row) != row:
-            raise InvalidInputError(
-                f"{path.name} has two different rows for “{row[key]}”.",
-                "One of them must be wrong.",
-                "Keep one of the two.",
-            )
-    return Table(path, key, head, rows, _bases(rows) if key == "file" else {})
+    seen: dict[str, dict[str, str]] = {}
+    for row in rows:
+        name = row[key] if key == "file" else row[key].lower()
+        if name and seen.setdefault(name, row) != row:
+            raise _two_rows(path, row[key])
+    return Table(path, key, head, tuple(seen.values()))
 
 
-def _path_key(name: str) -> str:
-    return unicodedata.normalize("NFC", name.strip().replace("\\", "/").removeprefix("./"))
-
-
-def _base(name: str) -> str:
-    return _path_key(name).rsplit("/", 1)[-1]
-
-
-def _bases(rows: dict[str, dict[str, str]]) -> dict[str, str]:
-    seen: dict[str, str] = {}
-    double: set[str] = set()
-    for name in rows:
-        base = _base(name)
-        if seen.setdefault(base, name) != name:
-            double.add(base)
-    return {base: name for base, name in seen.items() if base not in double}
+def _two_rows(path: Path, name: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{path.name} has two different rows for “{name}”.",
+        "One of them must be wrong.",
+        "Keep one of the two.",
+    )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from cnsapp.domain.metadata import Value
 from cnsapp.imaging.decoded import ImageFacts
 from cnsapp.imaging.store import ImageFolder
+from cnsapp.services.metadata import put_values
 from cnsapp.services.projects import find_or_add_classes
 from db.models import Image, LabelClass
-from db.queries import add_to_tally, insert_new
+from db.queries import add_to_tally, insert_new, set_status
 from db.session import Store
+
+LOST = ("missing", "changed")  # the status of images whose file is not what it was
 
 
 @dataclass
@@ -31,6 +35,9 @@ class Arrival:
     stored_path: str
     linked: bool
     facts: ImageFacts | None = None
+    source_path: str | None = None  # where it was found; None when that place is gone afterwards
+    source_mtime_ns: int | None = None
+    meta: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,22 +67,29 @@ def store_arrivals(
             folder.settle(arrival.part, arrival.stored_path)
             arrival.part = None
     with store.writing() as session:
-        there = _Known(session, project_id, arrivals, names)
+        there = Known(session, project_id, arrivals, names)
         rows = [_row(project_id, a, there.sizes[a.sha256]) for a in arrivals if not there.find(a)]
         n_new = insert_new(session, Image, rows, ["project_id", "sha256", "file_name"])
         add_to_tally(session, project_id, {"images": n_new})
-        _complete(session, folder, there, arrivals)
-        known_now = _Known(session, project_id, arrivals, names)
+        _complete(session, folder, project_id, there, arrivals)
+        known_now = Known(session, project_id, arrivals, names)
         known = select(LabelClass.id).where(LabelClass.project_id == project_id)
         before = set(session.scalars(known))
         names = list(dict.fromkeys(a.label for a in arrivals if a.label))
         classes = find_or_add_classes(session, project_id, names)
         fresh = [name for name in names if classes[name] not in before]
         labels = [(known_now.get(a).id, classes[a.label]) for a in arrivals if a.label]
+        put_values(session, project_id, {known_now.get(a).id: a.meta for a in arrivals if a.meta})
     for arrival in arrivals:
         if arrival.part is not None:
             arrival.part.unlink(missing_ok=True)
     return Stored(n_new, labels, fresh)
+
+
+def known_bytes(store: Store, shas: Sequence[str]) -> set[str]:
+    """Return which of these SHA-256 some image of any project has."""
+    with store.reading() as session:
+        return set(session.scalars(select(Image.sha256).where(Image.sha256.in_(shas))))
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,7 @@ class _Size:
     facts: dict[str, Any]
 
 
-class _Known:
+class Known:
     """The images that have the bytes of these arrivals."""
 
     def __init__(
@@ -136,6 +150,8 @@ def _row(project_id: int, arrival: Arrival, size: _Size) -> dict[str, object]:
         "stored_path": arrival.stored_path,
         "linked": arrival.linked,
         "n_bytes": arrival.n_bytes,
+        "source_path": arrival.source_path,
+        "source_mtime_ns": arrival.source_mtime_ns,
         "facts": size.facts,
         "seen": size.facts.get("seen", ""),
     }
@@ -146,9 +162,14 @@ def _short(group: str | None) -> str | None:
 
 
 def _complete(
-    session: Session, folder: ImageFolder, there: _Known, arrivals: Sequence[Arrival]
+    session: Session,
+    folder: ImageFolder,
+    project_id: int,
+    there: Known,
+    arrivals: Sequence[Arrival],
 ) -> None:
     """Give known images what they lacked: a group, or a file in place of one that went missing."""
+    back = []
     for arrival in arrivals:
         row = there.find(arrival)
         if row is None:
@@ -157,7 +178,21 @@ def _complete(
         if row.group_key is None and arrival.group:
             changes["group_key"] = _short(arrival.group)
         is_wanted_as_copy = row.linked and not arrival.linked  # imported again without linking
-        if is_wanted_as_copy or not (folder.root / row.stored_path).is_file():
+        is_lost = row.status in LOST or not (folder.root / row.stored_path).is_file()
+        if is_wanted_as_copy or is_lost:
             changes |= {"stored_path": arrival.stored_path, "linked": arrival.linked}
+        if arrival.source_path and (is_wanted_as_copy or is_lost or not _is_there(row)):
+            changes["source_path"] = arrival.source_path
+            changes["source_mtime_ns"] = arrival.source_mtime_ns
         if changes:
             session.execute(update(Image).where(Image.id == row.id).values(**changes))
+        if row.status in LOST:
+            back.append(row.id)
+    set_status(
+        session, project_id, back, "ok", kind="found", who="import", reason="Imported again."
+    )
+
+
+def _is_there(row: Image) -> bool:
+    """Return whether the file that an image came from is still where it was."""
+    return row.source_path is not None and Path(row.source_path).is_file()

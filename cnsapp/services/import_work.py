@@ -6,24 +6,27 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import Cancelled, InvalidInputError, UnreadableImageError
 from cnsapp.imaging.candidates import Candidate
-from cnsapp.imaging.reader import WindowMissingError, read_image, read_sample_range
+from cnsapp.imaging.isolated import look_at, read_sample_range
+from cnsapp.imaging.journal import Journal, clean_orphans
+from cnsapp.imaging.reader import WindowMissingError
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.sniff import SUFFIXES, sniff
 from cnsapp.imaging.store import ImageFolder, Part, hash_file
-from cnsapp.imaging.thumbs import make_thumbs
 from cnsapp.imaging.window import fit_window
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_plan import ImportPlan
 from cnsapp.services.import_report import ImportReport, Skipped
-from cnsapp.services.import_rows import Arrival, store_arrivals
-from cnsapp.services.import_source import Source, limits_of
+from cnsapp.services.import_rows import LOST, Arrival, known_bytes, store_arrivals
+from cnsapp.services.import_source import Source, limits_of, remove_abandoned
 from cnsapp.services.labels import import_labels
 from cnsapp.services.projects import check_class_name
 from db.models import Image, Project
@@ -33,16 +36,25 @@ SAMPLE = 32  # files whose values decide a project's window
 AHEAD = 12  # files read before their turn
 LARGE = 20_000_000  # bytes from which files are decoded one at a time, to keep memory flat
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[float, int, str], None]  # slides count by parts
 
 
-def _as_text(path: Path) -> str:
+def as_text(path: Path) -> str:
+    """Return a path as the database holds it; raise InvalidInputError when it is no text."""
     try:
         return os.fspath(path).encode("utf-8").decode("utf-8")
     except UnicodeEncodeError as error:  # the database holds text, a name on disk is bytes
         raise InvalidInputError(
             "The file's name is no valid text, so it cannot be linked; import it without linking."
         ) from error
+
+
+def text_or_none(path: Path) -> str | None:
+    """Return a path as the database holds it, None when it is no text."""
+    try:
+        return as_text(path)
+    except InvalidInputError:
+        return None
 
 
 class ImportWork:
@@ -64,15 +76,18 @@ class ImportWork:
         self.folder = ImageFolder(app.store.root)
         self.report = ImportReport(skipped=[Skipped(*pair) for pair in source.refused])
         self.report.found = len(source.candidates) + len(source.refused)
+        self.journal = Journal(self.folder)
         self.batch: list[Arrival] = []
-        self.names = frozenset(candidate.name for candidate in source.candidates)
+        self.names = frozenset(source.names)
         self.label_of_bytes: dict[str, str] = {}
         self.n_groups = 0
-        # large files take turns in one thread: each thread keeps the memory it once needed
+        # the decoding itself is done in other processes; large files take turns, for the memory
         self._small = ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1), "import")
         self._large = ThreadPoolExecutor(1, "import-large")
 
     def run(self, progress: Progress, check_cancelled: Callable[[], None]) -> None:
+        """Import every file; Cancelled carries the report on what was kept."""
+        self._clean_up()
         total, done = len(self.source.candidates), 0
         waiting: deque[tuple[Candidate, Future[Arrival | Skipped]]] = deque()
         with self._small, self._large:
@@ -88,7 +103,32 @@ class ImportWork:
                 self._flush()
             except BaseException as error:
                 self._wind_up(waiting, keep=isinstance(error, Cancelled))
+                if isinstance(error, Cancelled):
+                    self._say_what_is_kept(total)
+                    raise Cancelled(self.report.as_json()) from error
                 raise
+            finally:
+                with suppress(SQLAlchemyError):  # the next import closes it then
+                    self.journal.close(self._known_bytes)
+
+    def _say_what_is_kept(self, total: int) -> None:
+        report = self.report
+        done = report.imported + report.duplicates + len(report.skipped)
+        done -= len(self.source.refused)
+        report.stopped = True
+        report.notes.append(
+            f"Stopped after {done:,} of {total:,} files. What was imported is kept; the same "
+            "import again goes on from there."
+        )
+
+    def _clean_up(self) -> None:
+        """Remove what imports that were killed left behind."""
+        self.folder.clean_leftovers()
+        clean_orphans(self.folder, self._known_bytes)
+        remove_abandoned(self.app)
+
+    def _known_bytes(self, shas: Sequence[str]) -> set[str]:
+        return known_bytes(self.app.store, shas)
 
     def _submit(self, candidate: Candidate) -> Future[Arrival | Skipped]:
         try:
@@ -139,8 +179,13 @@ class ImportWork:
     def _read(self, candidate: Candidate) -> Arrival | Skipped:
         try:
             kind = sniff(candidate.path)
-            self.limits.check_bytes(candidate.path.stat().st_size)
-            return self._bring_in(candidate, kind)
+            facts = candidate.path.stat()  # before it is read: a change meanwhile is seen later
+            self.limits.check_bytes(facts.st_size)
+            arrival = self._bring_in(candidate, kind)
+            if self.source.lasting:
+                arrival.source_path = text_or_none(candidate.path)
+                arrival.source_mtime_ns = facts.st_mtime_ns
+            return arrival
         except WindowMissingError:
             raise
         except (UnreadableImageError, InvalidInputError) as error:
@@ -163,15 +208,17 @@ class ImportWork:
 
     def _look_at(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
         """Decode a file wholly, and make its thumbnails."""
-        result = read_image(part.path, self.rule, self.limits, strict=True)
-        seen = result.facts.seen
-        make_thumbs(
-            result.pixels,
-            self.folder.thumb_path(part.sha256, seen),
-            self.folder.view_path(part.sha256, seen),
+        self.journal.note(part.sha256)
+        facts = look_at(
+            part.path,
+            self.rule,
+            self.limits,
+            root=self.folder.root,
+            sha256=part.sha256,
+            strict=True,
         )
         arrival = self._arrival(candidate, kind, part)
-        arrival.facts = result.facts
+        arrival.facts = facts
         arrival.part = None if self.link else part.path
         return arrival
 
@@ -186,16 +233,19 @@ class ImportWork:
             label=label,
             group=self.plan.group_of(candidate, part.sha256),
             part=None,
-            stored_path=_as_text(candidate.path.resolve())
+            stored_path=as_text(candidate.path.resolve())
             if self.link
             else self.folder.original_name(part.sha256, SUFFIXES[kind]),
             linked=self.link,
+            meta=self.plan.meta_of(candidate, part.sha256),
         )
 
     def _is_kept(self, sha256: str) -> bool:
         """Return whether the project has these bytes, and their file is where it should be."""
         query = select(Image.stored_path).where(
-            Image.project_id == self.project_id, Image.sha256 == sha256
+            Image.project_id == self.project_id,
+            Image.sha256 == sha256,
+            Image.status.not_in(LOST),
         )
         if not self.link:  # a link to an original elsewhere is no copy of it
             query = query.where(Image.linked.is_(False))
@@ -209,12 +259,11 @@ class ImportWork:
         batch, self.batch = self.batch, []
         if not batch:
             return
-        self._note_conflicts(batch)
+        self._note_batch(batch)
         stored = store_arrivals(self.app.store, self.folder, self.project_id, batch, self.names)
         self.report.imported += stored.n_new
         self.report.duplicates += len(batch) - stored.n_new
         self.report.new_classes += stored.new_classes
-        self.n_groups += sum(1 for arrival in batch if arrival.group)
         if stored.labels:
             self.report.labelled += import_labels(
                 self.app.store,
@@ -223,6 +272,10 @@ class ImportWork:
                 annotator=self.annotator,
                 source="import",
             )
+
+    def _note_batch(self, batch: Sequence[Arrival]) -> None:
+        self._note_conflicts(batch)
+        self.n_groups += sum(1 for arrival in batch if arrival.group)
 
     def _note_conflicts(self, batch: Sequence[Arrival]) -> None:
         """The same bytes under two labels: both are kept, and the report says so."""
@@ -246,13 +299,18 @@ class ImportWork:
                 f"{kind} images are shown from {low:g} (black) to {high:g} (white). This window "
                 f"was taken from {n} of these files and is now fixed for the project."
             )
-            with self.app.store.writing() as session:
-                project = session.get_one(Project, self.project_id)
-                rule = ReadingRule.from_json(project.settings.get("reading"))
-                if rule.window(kind) is None:
-                    rule = rule.with_window(kind, low, high)
-                    project.settings = {**project.settings, "reading": rule.as_json()}
+            self._keep_window(kind, low, high)
+            return
         self.rule = reading_rule(self.app.store, project_id=self.project_id)
+
+    def _keep_window(self, kind: str, low: float, high: float) -> None:
+        with self.app.store.writing() as session:
+            project = session.get_one(Project, self.project_id)
+            rule = ReadingRule.from_json(project.settings.get("reading"))
+            if rule.window(kind) is None:
+                rule = rule.with_window(kind, low, high)
+                project.settings = {**project.settings, "reading": rule.as_json()}
+        self.rule = rule
 
     def _measure(self, kind: str, candidate: Candidate) -> tuple[float, float, int]:
         suffix = candidate.path.suffix.casefold()

@@ -6,13 +6,14 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, aliased
 
 from cnsapp.domain.labels import clean_annotator
+from cnsapp.domain.matching import base_form, plain_form
 from cnsapp.domain.names import clean_name, name_key
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.tables import read_csv
@@ -70,7 +71,7 @@ def import_labels(
             time.sleep(PAUSE)
         with store.writing() as session:
             _check(session, project_id, part)
-            there = _called_now(session, part) if reassert else _said_before(session, part, source)
+            there = _called_now(session, part) if reassert else said_before(session, part, source)
             wanted = [row for row in dict.fromkeys(part) if row not in there]
             new = [
                 {
@@ -108,7 +109,7 @@ def label_from_csv(store: Store, *, project_id: int, csv: Path, annotator: str) 
     column, lines = _read_labels(csv)
     with store.reading() as session:
         classes = _class_ids(session, project_id, [label for _, label in lines if label])
-        found = _find_images(session, project_id, column, [name for name, _ in lines])
+        found = find_images(session, project_id, column, [name for name, _ in lines])
     wanted: dict[int, int] = {}
     unknown: dict[str, None] = {}
     for name, label in lines:
@@ -148,9 +149,10 @@ def _check(session: Session, project_id: int, rows: Sequence[tuple[int, int]]) -
         )
 
 
-def _said_before(
+def said_before(
     session: Session, rows: Sequence[tuple[int, int]], source: str
 ) -> set[tuple[int, int]]:
+    """Return the (image id, class id) that this source gave before and nobody undid."""
     undo = aliased(LabelEvent)
     voided = exists().where(undo.target_id == LabelEvent.id, undo.kind == "undo")
     found = session.execute(
@@ -203,25 +205,26 @@ def _class_ids(session: Session, project_id: int, labels: Iterable[str]) -> dict
     return known
 
 
-def _find_images(
+def find_images(
     session: Session, project_id: int, column: str, names: Sequence[str]
 ) -> dict[str, list[int]]:
-    """Return the images of each name: all with these bytes, or the one file that has the name."""
+    """Return the images of each name: all with these bytes, or the one file that has the name.
+
+    `column` is "sha256" or "file". Files are named as `cnsapp.domain.matching` describes: letter
+    by letter, else in another spelling, else by the last part; a name of several files finds none.
+    """
     field = Image.sha256 if column == "sha256" else Image.file_name
-    stored_as = {name: _as_stored(name, column) for name in names}
+    stored_as = {name: name.lower() if column == "sha256" else name for name in names if name}
     ids: dict[str, set[int]] = {}
     for part in chunks(sorted(set(stored_as.values()))):
         for name, image_id in session.execute(
             select(field, Image.id).where(Image.project_id == project_id, field.in_(part))
         ):
             ids.setdefault(name, set()).add(image_id)
-    missing = {stored for stored in stored_as.values() if stored not in ids}
-    if missing and column == "file":
-        for file_name, image_id in session.execute(
-            select(Image.file_name, Image.id).where(Image.project_id == project_id)
-        ):
-            if (base := PurePosixPath(file_name).name) in missing:
-                ids.setdefault(base, set()).add(image_id)
+    if column == "file":
+        exact = set().union(*ids.values()) if ids else set()
+        missing = [stored for stored in stored_as.values() if stored not in ids]
+        ids |= _otherwise_spelt(session, project_id, missing, exact)
     return {
         name: sorted(ids[stored])
         for name, stored in stored_as.items()
@@ -229,7 +232,25 @@ def _find_images(
     }
 
 
-def _as_stored(name: str, column: str) -> str:
-    if column == "sha256":
-        return name.lower()
-    return name.replace("\\", "/").removeprefix("./")
+def _otherwise_spelt(
+    session: Session, project_id: int, names: Sequence[str], but: set[int]
+) -> dict[str, set[int]]:
+    """Return the images, except `but`, that names mean which are not there letter by letter."""
+    wanted = {plain_form(name) for name in names}
+    if not wanted:
+        return {}
+    by_plain: dict[str, set[int]] = {}
+    by_base: dict[str, set[int]] = {}
+    for file_name, image_id in session.execute(
+        select(Image.file_name, Image.id).where(Image.project_id == project_id)
+    ):
+        if image_id in but:
+            continue
+        if (plain := plain_form(file_name)) in wanted:
+            by_plain.setdefault(plain, set()).add(image_id)
+        if (base := base_form(file_name)) in wanted:
+            by_base.setdefault(base, set()).add(image_id)
+    found = {
+        name: by_plain.get(plain_form(name)) or by_base.get(plain_form(name)) for name in names
+    }
+    return {name: ids for name, ids in found.items() if ids}

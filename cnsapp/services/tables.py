@@ -54,8 +54,9 @@ def read_csv(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """Read a CSV as spreadsheets write it: the names of its columns, and its rows by these names.
 
     Commas, semicolons and tabs all separate; the text is UTF-8, UTF-16, or what Excel writes in
-    Western Europe. Column names come in lower case, cells without blanks around them and as they
-    were before `safe_cell`, missing cells as "". Rows without any cell are left out.
+    Western Europe. Column names come in lower case, cells without blanks around them (but those of
+    `file`) and as they were before `safe_cell`, missing cells as "". Rows without any cell are
+    left out.
 
     Raises
     ------
@@ -83,7 +84,10 @@ def read_csv(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     for line in lines[1:]:
         cells = [plain_cell(cell.strip()) for cell in line]
         if any(cells):
-            rows.append(dict.fromkeys(head, "") | dict(zip(head, cells, strict=False)))
+            row = dict.fromkeys(head, "") | dict(zip(head, cells, strict=False))
+            if row.get("file"):  # a blank may be part of the name
+                row["file"] = plain_cell(line[head.index("file")])
+            rows.append(row)
     return head, rows
 
 

@@ -8,12 +8,17 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import select
 
 from cnsapp.bootstrap import App
+from cnsapp.imaging.journal import clean_orphans
+from cnsapp.imaging.store import ImageFolder
 from cnsapp.jobs.states import ACTIVE
+from cnsapp.services.import_rows import known_bytes
+from cnsapp.services.import_source import remove_abandoned
 from cnsapp.services.import_uploads import PREFIX
 from cnsapp.services.models import discard_unready
 from db.models import Job, Model
@@ -31,6 +36,10 @@ def model_path(job_id: int, token: str) -> str:
 def tidy(app: App) -> int:
     """Remove old left-overs and return how many files and folders there were."""
     _discard_half_models(app)
+    folder = ImageFolder(app.store.root)
+    folder.clean_leftovers()
+    clean_orphans(folder, partial(known_bytes, app.store))
+    remove_abandoned(app)
     left = [*_unused_uploads(app), *_unrecorded_models(app)]
     for path in left:
         if path.is_dir():

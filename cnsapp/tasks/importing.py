@@ -1,44 +1,58 @@
-"""Import a folder, a zip or an upload as a job."""
+"""Import a folder, a zip or an upload as a job, or look first at what that would bring."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cnsapp.bootstrap import App
 from cnsapp.jobs.context import JobContext
 from cnsapp.services.import_uploads import remove_upload
-from cnsapp.services.importing import import_folder
+from cnsapp.services.importing import ImportReport, check_folder, import_folder
 from cnsapp.services.training import queue_features
+from cnsapp.tasks.pace import Pace
 
 
 def run(app: App, job: JobContext) -> dict[str, Any]:
     """Import what the payload names and return the report.
 
-    Payload: `path`, and where given `labels`, `group_from`, `link`, `annotator`, `allowed_roots`
-    (a list; missing or None allows all, as for commands).
+    Payload: `path`, and where given `labels`, `group_from`, `metadata`, `link`, `annotator`,
+    `allowed_roots` (a list; missing or None allows all, as for commands), and `dry_run`: read
+    everything, change nothing, and report what an import would do.
     """
     payload = job.payload
     path = Path(payload["path"])
     roots = payload.get("allowed_roots")
+    dry_run = bool(payload.get("dry_run", False))
+    pace = Pace(time.monotonic)
 
-    def report(done: int, total: int, name: str) -> None:
-        job.progress(done / max(total, 1), f"{done:,} of {total:,} files: {name}")
+    def report(done: float, total: int, name: str) -> None:
+        if not total:
+            job.progress(0.0, f"Listing the files: {done:,} so far")
+        else:
+            job.progress(done / total, f"{pace.line(done, total, 'file')}: {name}")
 
     assert job.project_id is not None
-    result = import_folder(
+    act: Callable[..., ImportReport] = check_folder
+    if not dry_run:
+        act = partial(import_folder, annotator=payload.get("annotator") or "import")
+    result = act(
         app,
         project_id=job.project_id,
         path=path,
         labels=payload.get("labels"),
         group_from=payload.get("group_from"),
+        metadata=payload.get("metadata"),
         link=bool(payload.get("link", False)),
-        annotator=payload.get("annotator") or "import",
         progress=report,
         check_cancelled=job.check_cancelled,
         allowed_roots=None if roots is None else [Path(root) for root in roots],
     )
-    remove_upload(app, path)
-    if result.imported:
-        queue_features(app.store, project_id=job.project_id)
+    if not dry_run:
+        remove_upload(app, path)
+        if result.imported:
+            queue_features(app.store, project_id=job.project_id)
     return result.as_json()
