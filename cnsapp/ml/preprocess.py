@@ -136,6 +136,6 @@ def _jitter(image: Pixels, generator: np.random.Generator) -> Pixels:
     image = _turn(image, int(generator.integers(4)), bool(generator.integers(2)))
     scale = 1 + generator.uniform(-JITTER_SCALE, JITTER_SCALE, 3)
     shift = generator.uniform(-JITTER_SHIFT, JITTER_SHIFT, 3)
-    table = np.arange(256)[:, None] * scale + shift  # (256, 3): one look-up a pixel, no float image
+    table = np.arange(256) * scale[:, None] + shift[:, None]  # (3, 256): a look-up a pixel
     table = np.clip(np.rint(table), 0, 255).astype(np.uint8)
-    return np.stack([table[:, c][image[:, :, c]] for c in range(3)], axis=2)
+    return np.asarray(Image.fromarray(image).point(table.ravel().tolist()))
