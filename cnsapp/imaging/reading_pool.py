@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
 WATCH_SECONDS = 0.25  # between two looks whether somebody's time is over
+ALARM = -getattr(signal, "SIGALRM", 0) or None  # exit code of a process that saw its own end
 PIPE_BYTES = 1 << 20  # Linux: fewer changes between the two processes for a large picture
 SLOW_BYTES = 100_000_000  # a file of so many bytes gets the time of two
 COMPLAINTS = 2000  # characters of what a crashed process printed that the log keeps
@@ -275,7 +276,7 @@ class _Reader:
         if code == TOO_MUCH:
             bound = memory_bound(Limits(**request["limits"]))
             return _EndedError(too_much_memory(bound), is_sure=True)
-        if self._late:
+        if self._late or code == ALARM:
             return _EndedError(_too_slow(seconds), is_sure=True)
         return _EndedError(_crashed(code), is_sure=self.served == 0)
 

@@ -38,7 +38,7 @@ except ImportError:  # Windows
 IDLE_SECONDS = 120.0  # without work it ends and gives its memory back
 WORN_BYTES = 200_000_000  # what a process may keep between two files; a fresh one has 45 MB
 MAX_COMPLAINTS = 1_000_000  # bytes that decoders may write to the terminal
-GRACE_SECONDS = 10.0  # the app ends a hanging process; this is for one whose app is gone
+GRACE_SECONDS = 3.0  # the app ends a hanging process; this is for one whose app is gone
 BASE_BYTES, BYTES_PER_PIXEL = 300_000_000, 24  # what decoding the largest allowed image may take
 RAM_SHARE = 0.75
 BOUNDED_BY_KERNEL = sys.platform.startswith("linux")  # elsewhere the guard looks at the memory
@@ -243,13 +243,12 @@ def _bound_memory(n_bytes: int) -> None:
 
 
 def _too_much(error: Exception, bound: int) -> UnreadableImageError | None:
-    cause: BaseException | None = error
-    passed: set[int] = set()  # `raise e from e` makes a ring
-    while cause is not None and not isinstance(cause, MemoryError):
-        passed.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
-        cause = None if id(cause) in passed else cause
-    return None if cause is None else too_much_memory(bound)
+    reasons: list[BaseException] = [error]
+    for found in reasons:  # grows as it is walked: what an error came of, on both ways
+        reasons += [e for e in (found.__cause__, found.__context__) if e and e not in reasons]
+    if not any(isinstance(found, MemoryError) for found in reasons):
+        return None
+    return too_much_memory(bound)
 
 
 def too_much_memory(bound: int) -> UnreadableImageError:
