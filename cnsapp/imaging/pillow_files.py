@@ -8,7 +8,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, ImageOps, UnidentifiedImageError
 
 from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging import pixel_size
@@ -59,8 +59,16 @@ def decode(path: Path, kind: str, reading: Reading) -> Decoded:
             return _decode_png16(path, image, reading)
         if kind == "JPEG2000" and bits > 8 and image.mode not in HIGH_BIT_MODES:
             return _decode_deep_jp2(path, image, bits, reading)
+        _mend_transparency(image, kind, bits)
         frames = count_frames(image, reading.limits)
         return read_frames(image, kind, min(bits, 8), frames, "frames", reading)
+
+
+def _mend_transparency(image: Image.Image, kind: str, bits: int) -> None:
+    """Pillow widens gray of 2 or 4 bits to 8, but not the level that counts as transparent."""
+    level = image.info.get("transparency")
+    if kind == "PNG" and bits in (2, 4) and image.mode == "L" and isinstance(level, int):
+        image.info["transparency"] = level * 255 // (2**bits - 1)
 
 
 def count_frames(image: Image.Image, limits: Limits) -> int:
@@ -102,6 +110,8 @@ def finish(image: Image.Image, kind: str, bits: int, rule: ReadingRule) -> Decod
     notes: list[str] = []
     image.load()
     turned = _upright(image, notes)
+    if kind == "JPEG" and turned.mode == "CMYK" and "adobe" not in image.info:
+        turned = ImageChops.invert(turned)  # only Adobe's programs store ink upside down
     transparent = is_transparent(turned)
     if turned.mode in HIGH_BIT_MODES:
         samples = np.asarray(turned)

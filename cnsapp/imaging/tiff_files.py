@@ -33,6 +33,7 @@ UNSIGNED = 1
 # libtiff may lack these (JPEG 2000, LERC, Zstandard, WebP) and complains on the terminal
 RARE_COMPRESSIONS = (33003, 33005, 34712, 34887, 50000, 50001)
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr", "LA", "PA")
+PICTURE_CODECS = (6, 7, 33003, 33005, 33007, 34712, 34892, 50001)  # they give RGB by themselves
 NO_PICTURE = ("CIELAB", "ICCLAB", "ITULAB", "LOGLUV")
 
 
@@ -257,6 +258,12 @@ def _convert(
         samples = _inverted(samples, bits)
     elif photometric == "SEPARATED":
         return _from_cmyk(samples, page, notes)
+    elif (
+        photometric in ("CIELAB", "YCBCR")
+        and samples.dtype == np.uint8
+        and (samples.ndim == 3 and page.compression not in PICTURE_CODECS)
+    ):
+        samples = _from_other_colors(samples, photometric, notes)
     elif photometric in NO_PICTURE or (photometric == "YCBCR" and samples.dtype != np.uint8):
         raise UnreadableImageError(f"The TIFF has {bits}-bit {photometric} colours.", "",
                                    "Save it as 8- or 16-bit RGB.")  # fmt: skip
@@ -264,6 +271,13 @@ def _convert(
     decoded = Decoded(samples, "TIFF", mode, bits, 1, notes, alpha, _profile(page))
     decoded.transparent = transparent
     return _finished(decoded, rule.background) if samples.dtype == np.uint8 else decoded
+
+
+def _from_other_colors(samples: NDArray[Any], photometric: str, notes: list[str]) -> NDArray[Any]:
+    mode = {"CIELAB": "LAB", "YCBCR": "YCbCr"}[photometric]
+    size = (samples.shape[1], samples.shape[0])
+    data = np.ascontiguousarray(samples[..., :3]).tobytes()
+    return np.asarray(to_rgb(Image.frombytes(mode, size, data, "raw", mode), notes))
 
 
 def _depth(page: Any) -> int:
@@ -337,7 +351,7 @@ def _split_alpha(
     alpha = np.clip(samples[..., n_color].astype(np.float32) / np.float32(top), 0, 1)
     alpha = alpha.astype(np.float32)
     if extra[0] == 1:  # colours were stored multiplied by the opacity: undo it
-        share = np.maximum(alpha, 1 / top)
+        share = np.maximum(alpha, 1 / max(top, 65535))
         share = share if color.ndim == 2 else share[..., None]
         color = np.clip(color / share, 0, top).astype(samples.dtype)
     return color, alpha
