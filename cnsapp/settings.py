@@ -43,8 +43,14 @@ class Settings(BaseSettings):
     max_aspect_ratio: float = Field(default=200.0, gt=1)
     read_seconds: float = Field(default=60.0, gt=0, description="time for decoding an image")
     max_frames: int = Field(default=10_000, gt=0, description="pages or frames of one file")
+    max_slide_tiles: int = Field(
+        default=100_000, gt=0, description="most tiles cut from one whole slide"
+    )
     max_zip_ratio: float = Field(default=100.0, gt=1, description="unpacked / packed size of a zip")
     max_zip_members: int = Field(default=200_000, gt=0)
+    watch_seconds: float = Field(
+        default=10.0, gt=0, description="between two looks at a watched folder"
+    )
     heartbeat_seconds: float = Field(default=2.0, gt=0, description="a live worker's pulse")
     dead_after_seconds: float = Field(default=12.0, gt=0, description="silence = a dead worker")
 

