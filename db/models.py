@@ -194,6 +194,7 @@ class ImageQuality(Base):
     seen: Mapped[str] = mapped_column(String(40), default="")  # as image.seen when it was measured
     measures: Mapped[dict[str, Any]] = mapped_column(default=dict)
     signature: Mapped[bytes | None]  # for near duplicates
+    compared: Mapped[bool] = mapped_column(default=False)  # with all others, for near duplicates
 
 
 class ImageFlag(Base):
@@ -206,6 +207,7 @@ class ImageFlag(Base):
     kind: Mapped[str] = mapped_column(String(20), primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)
     score: Mapped[float] = mapped_column(default=0.0)
+    answer: Mapped[str] = mapped_column(String(12), default="")  # "" | fine: somebody looked at it
 
 
 class NearPair(Base):

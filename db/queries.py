@@ -139,6 +139,7 @@ def set_status(
     kind: str,
     who: str,
     reason: str = "",
+    details: Mapping[str, Any] | None = None,
 ) -> list[int]:
     """Give images another status, write the event, keep the counts; return those that changed.
 
@@ -162,7 +163,8 @@ def set_status(
         ids = [row[0] for row in rows]
         if ids:
             session.execute(update(Image).where(Image.id.in_(ids)).values(status=status))
-            event = {"project_id": project_id, "kind": kind, "who": who, "reason": reason}
+            event: dict[str, Any] = {"project_id": project_id, "kind": kind, "who": who}
+            event |= {"reason": reason, "details": dict(details or {})}
             session.execute(insert(ImageEvent), [{**event, "image_id": i} for i in ids])
         changed += ids
     add_to_tally(session, project_id, changes)

@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("image_id", sa.Integer(), nullable=False),
         sa.Column("score", sa.Double(), nullable=False),
+        sa.Column("answer", sa.String(length=12), nullable=False),
         sa.ForeignKeyConstraint(
             ["image_id"], ["image.id"], name=op.f("fk_image_flag_image_id_image")
         ),
@@ -129,6 +130,7 @@ def upgrade() -> None:
         sa.Column("seen", sa.String(length=40), nullable=False),
         sa.Column("measures", sa.JSON(), nullable=False),
         sa.Column("signature", sa.LargeBinary(), nullable=True),
+        sa.Column("compared", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["image_id"], ["image.id"], name=op.f("fk_image_quality_image_id_image")
         ),
