@@ -10,6 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from cnsapp.cli_io import Annotator, JsonFlag, Progress, ProjectName, answer, opened, table, who
+from cnsapp.cli_slides import (
+    MinTissue,
+    Overlap,
+    SlideUmPerPx,
+    TileSize,
+    UmPerPx,
+    tile_settings,
+)
 from cnsapp.errors import CnsError
 
 project_cli = typer.Typer(help="Make projects and list them.", no_args_is_help=True)
@@ -87,13 +95,22 @@ def import_images(
         bool, typer.Option("--dry-run", help="Read everything and report; change nothing.")
     ] = False,
     annotator: Annotated[str, typer.Option(help="Who gave these labels.")] = "import",
+    tile_size: TileSize = None,
+    um_per_px: UmPerPx = None,
+    overlap: Overlap = None,
+    min_tissue: MinTissue = None,
+    slide_um_per_px: SlideUmPerPx = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Import a folder, a zip or one file into a project."""
+    """Import a folder, a zip or one file into a project; whole slides are cut into tiles."""
+    from cnsapp.imaging.tiling import TileSettings
     from cnsapp.services.importing import check_folder, import_folder
     from cnsapp.services.projects import get_project
     from cnsapp.services.training import queue_features
 
+    tiles = tile_settings(
+        TileSettings(), tile_size, um_per_px, overlap, min_tissue, slide_um_per_px
+    )
     app, progress = opened(), Progress()
     view = get_project(app.store, project=project)
     act = check_folder if dry_run else partial(import_folder, annotator=annotator)
@@ -106,6 +123,7 @@ def import_images(
             group_from=group_from,
             metadata=metadata,
             link=link,
+            tiles=tiles,
             progress=progress.count,
         )
     finally:
@@ -117,6 +135,8 @@ def import_images(
         f"Found {report.found}: {done} {report.imported}, there already {report.duplicates}, "
         f"skipped {len(report.skipped)}; labelled {report.labelled}."
     ]
+    if report.slides:
+        lines.append(f"Whole slides: {report.slides}; tiles cut from them: {report.tiles}.")
     lines += [f"  skipped {s.file}: {s.reason}" for s in report.skipped]
     if dry_run:
         lines += _problems(report.as_json())

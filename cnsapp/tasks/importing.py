@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnsapp.bootstrap import App
+from cnsapp.imaging.tiling import TileSettings
 from cnsapp.jobs.context import JobContext
 from cnsapp.services.import_uploads import remove_upload
 from cnsapp.services.importing import ImportReport, check_folder, import_folder
@@ -20,8 +21,9 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     """Import what the payload names and return the report.
 
     Payload: `path`, and where given `labels`, `group_from`, `metadata`, `link`, `annotator`,
-    `allowed_roots` (a list; missing or None allows all, as for commands), and `dry_run`: read
-    everything, change nothing, and report what an import would do.
+    `allowed_roots` (a list; missing or None allows all, as for commands), `tiles` (how slides are
+    cut: `TileSettings.as_json`), and `dry_run`: read everything, change nothing, and report what
+    an import would do.
     """
     payload = job.payload
     path = Path(payload["path"])
@@ -31,7 +33,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
 
     def report(done: float, total: int, name: str) -> None:
         if not total:
-            job.progress(0.0, f"Listing the files: {done:,} so far")
+            job.progress(0.0, f"Listing the files: {int(done):,} so far")
         else:
             job.progress(done / total, f"{pace.line(done, total, 'file')}: {name}")
 
@@ -47,6 +49,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
         group_from=payload.get("group_from"),
         metadata=payload.get("metadata"),
         link=bool(payload.get("link", False)),
+        tiles=TileSettings.from_json(payload.get("tiles")),
         progress=report,
         check_cancelled=job.check_cancelled,
         allowed_roots=None if roots is None else [Path(root) for root in roots],

@@ -19,9 +19,9 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
+        self._seen: deque[tuple[float, float]] = deque([(clock(), 0)])
 
-    def line(self, done: int, total: int, what: str) -> str:
+    def line(self, done: float, total: int, what: str) -> str:
         """Return such as "1,200 of 100,000 files, 105 a second, 16 min left"."""
         now = self._clock()
         if now - self._seen[-1][0] >= 0.5:
@@ -29,7 +29,7 @@ class Pace:
         while len(self._seen) > 2 and now - self._seen[0][0] > WINDOW:
             self._seen.popleft()
         began, before = self._seen[0]
-        words = f"{done:,} of {total:,} {what if total == 1 else what + 's'}"
+        words = f"{int(done):,} of {total:,} {what if total == 1 else what + 's'}"
         if now - began < 1.0 or done <= before:
             return words
         rate = (done - before) / (now - began)  # a second
