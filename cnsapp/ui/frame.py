@@ -49,7 +49,7 @@ def begin() -> None:
     """Set up the window; the first thing that `app.py` does."""
     st.set_page_config(
         page_title="cnsapp",
-        page_icon="🔬",
+        page_icon=_PARTS / "icon.svg",  # an emoji loads a catalogue first
         layout="wide",
         initial_sidebar_state="expanded",
         menu_items={"About": "cnsapp: label tissue images, train, review. Research use only."},

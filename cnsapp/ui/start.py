@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import AsyncIterator
@@ -63,6 +64,10 @@ def routes() -> list[BaseRoute]:
     """Return the app's own routes; none when it cannot be opened (the page then says why)."""
     import cnsapp.ui.figures
     import cnsapp.ui.frame  # noqa: F401 - the first visitor would wait for it
+
+    # Streamlit looks at the stack once, and Python then looks where each module came from: that
+    # is remembered, and the first visitor need not wait for it either
+    inspect.stack()
     from cnsapp.http import routes as http_routes
     from cnsapp.ui import pictures, tiles_http
     from cnsapp.ui.labeller.http import routes as label_routes
