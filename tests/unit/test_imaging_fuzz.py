@@ -1,6 +1,6 @@
 """Damaged files of every kind: a picture or a reason, in time and within the memory allowed.
 
-A few hundred examples in the normal run, always the same ones. `CNS_FUZZ_EXAMPLES=50000` makes it
+A few hundred examples in the normal run, always the same ones. `CNS_TEST_FUZZ_EXAMPLES=50000` makes it
 a long run with fresh ones.
 """
 
@@ -29,7 +29,7 @@ from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.reading_pool import Readers
 from cnsapp.imaging.rule import Channel, ReadingRule
 
-LONG = int(os.environ.get("CNS_FUZZ_EXAMPLES", "0"))
+LONG = int(os.environ.get("CNS_TEST_FUZZ_EXAMPLES", "0"))
 EXAMPLES = LONG or 400
 LIMITS = Limits(max_pixels=1_000_000, max_file_bytes=50_000_000, max_frames=1000, read_seconds=10)
 PICTURE_BYTES = 24 * LIMITS.max_pixels  # what decoding the largest picture allowed may take
@@ -213,7 +213,7 @@ def test_damaged_files_give_a_picture_or_a_reason(
     SEEN[outcome.split("(")[0][:50]] += 1
     bad = [word for word in ("took longer", "memory", "crashed") if word in outcome]
     if bad and LONG:
-        kept = Path(os.environ.get("CNS_FUZZ_KEEP", tmp_path)) / f"{bad[0]}-{zlib.crc32(data)}"
+        kept = Path(os.environ.get("CNS_TEST_FUZZ_KEEP", tmp_path)) / f"{bad[0]}-{zlib.crc32(data)}"
         kept.write_bytes(data)
     assert LONG or not bad, (name, outcome)
     assert "took longer" not in outcome
@@ -224,6 +224,8 @@ def test_damaged_files_give_a_picture_or_a_reason(
 def test_the_damage_reached_the_decoders() -> None:
     if not SEEN:
         pytest.skip("the examples ran elsewhere")
+    if LONG:
+        print(*SEEN.most_common(), sep="\n")  # noqa: T201 - what a long run is for
     assert SEEN["read"] > 0.1 * EXAMPLES
     assert len(SEEN) > 5
 
