@@ -1,7 +1,7 @@
 """Damaged files of every kind: a picture or a reason, in time and within the memory allowed.
 
-A few hundred examples in the normal run, always the same ones. `CNS_TEST_FUZZ_EXAMPLES=50000` makes it
-a long run with fresh ones.
+A few hundred examples in the normal run, always the same ones. `CNS_TEST_FUZZ_EXAMPLES=50000`
+makes it a long run with fresh ones; `CNS_TEST_FUZZ_KEEP` names a folder for what crashes.
 """
 
 from __future__ import annotations
