@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from cnsapp.errors import InvalidInputError
 
+WATCHER = "cnsapp.tasks.watching:Watcher"  # Watcher(app).look(should_stop): the watched folders
 WARM_UP: str | None = "cnsapp.tasks.warmup:run"  # run(app) -> what the device is called
 QUEUES = ("train", "quick", "files")  # one job of each runs at a time in a worker
 EXTRA_KINDS = "CNS_EXTRA_KINDS"  # names a module with `KINDS` (and `WARM_UP`) of its own: for tests
@@ -37,6 +38,8 @@ class JobKind:
 
 KINDS: dict[str, JobKind] = {
     "import": JobKind("cnsapp.tasks.importing:run", "files", "Import images"),
+    "check_files": JobKind("cnsapp.tasks.files:check", "files", "Check the files"),
+    "relink": JobKind("cnsapp.tasks.files:find_moved", "files", "Find moved files"),
     "demo": JobKind("cnsapp.tasks.demo:run", "files", "Make the demo project"),
     "reread": JobKind("cnsapp.tasks.reread:run", "files", "Read images again"),
     "features": JobKind("cnsapp.tasks.features:run", "train", "Compute image features"),
@@ -57,6 +60,12 @@ def load_warm_up() -> Callable[..., Any] | None:
     """Return what a fresh worker runs while idle, or None when there is nothing to do."""
     name = getattr(_extra_module(), "WARM_UP", WARM_UP)
     return _import_function(name) if name else None
+
+
+def load_watcher() -> Callable[..., Any]:
+    """Import and return what looks at the watched folders. Only a worker calls this."""
+    with importing:
+        return _import_function(WATCHER)
 
 
 def _extra_module() -> Any:

@@ -27,10 +27,16 @@ from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import CnsError
 from cnsapp.jobs import states
 from cnsapp.jobs.lock import WorkerLock, be_nice, host_name, process_alive, slug
-from cnsapp.jobs.registry import all_kinds, import_light_tasks, importing, load_warm_up
+from cnsapp.jobs.registry import (
+    all_kinds,
+    import_light_tasks,
+    importing,
+    load_warm_up,
+    load_watcher,
+)
 from cnsapp.jobs.running import Running, run_job
 from cnsapp.settings import Settings, read_settings
-from db.models import Job
+from db.models import Job, WatchedFolder
 from db.types import utc_now
 
 log = logging.getLogger("cnsapp.worker")
@@ -140,6 +146,8 @@ class Worker:
         self._engine.start()
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
+        if self._until_job is None:
+            threading.Thread(target=self._watch, name="watch", daemon=True).start()
         log.info("worker %s serves %s (process %s)", self.id, self.app.settings.root, os.getpid())
         self._loop()
         self._leave()
@@ -225,6 +233,23 @@ class Worker:
                 self._beat()
             except SQLAlchemyError:
                 log.warning("heartbeat not written", exc_info=True)
+
+    def _watch(self) -> None:
+        """Look at the watched folders, again and again."""
+        watcher = None
+        while not self._stop.wait(self.app.settings.watch_seconds / 2):
+            try:
+                if not self._has_watched():
+                    continue
+                watcher = watcher or load_watcher()(self.app)
+                watcher.look(self._stop.is_set)
+            except Exception:
+                log.exception("a look at the watched folders failed; the next one follows")
+
+    def _has_watched(self) -> bool:
+        with self.app.store.reading() as session:
+            any_active = select(WatchedFolder.id).where(WatchedFolder.active.is_(True)).limit(1)
+            return session.scalar(any_active) is not None
 
     def _warm_up(self) -> None:
         """Import, while idle, what the first job would wait for; learn the device's name."""
