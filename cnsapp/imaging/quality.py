@@ -146,7 +146,8 @@ def to_lab(pixels: Pixels) -> Floats:
     """
     xyz = _LINEAR[pixels] @ _TO_XYZ.T
     f = np.where(xyz > _EPSILON, np.cbrt(xyz), xyz * np.float32(841 / 108) + np.float32(4 / 29))
-    return np.asarray(f @ _TO_LAB.T - _LAB_OFFSET, np.float32)
+    lab: Floats = np.asarray(f @ _TO_LAB.T - _LAB_OFFSET, np.float32)
+    return lab
 
 
 _LEVELS = np.arange(256) / 255
@@ -171,7 +172,8 @@ def _clipped(pixels: Pixels) -> tuple[float, float]:
 
 def _binomial(gray: Floats) -> Floats:
     rows = gray[:-2] + 2 * gray[1:-1] + gray[2:]
-    return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / np.float32(16)
+    smooth: Floats = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / np.float32(16)
+    return smooth
 
 
 def _cells(values: Floats) -> Floats:

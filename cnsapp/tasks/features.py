@@ -21,6 +21,7 @@ from cnsapp.ml.streams import batches, prefetch
 from cnsapp.services import jobs
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_source import limits_of
+from cnsapp.tasks.quality import Measuring
 from cnsapp.tasks.resources import (
     Source,
     extractor_of,
@@ -59,7 +60,17 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     try:
         rule = reading_rule(app.store, project_id=project_id)
         sources = list_sources(app, project_id, rule)
-        n, failures = compute(app, job, sources, backbone, rule=rule, pause=turn.look)
+        quality = Measuring(app, project_id, sources)
+
+        def pause() -> None:
+            quality.flush()
+            turn.look()
+
+        n, failures = compute(
+            app, job, sources, backbone, rule=rule, span=(0.0, 0.95), pause=pause,
+            look=quality.look,
+        )  # fmt: skip
+        quality.finish(job, rule, turn.look)
     except _TrainingWaits:
         rest = jobs.submit_job(app.store, kind="features", project_id=project_id)
         return {"computed": None, "goes_on_as": rest}
@@ -90,17 +101,19 @@ def compute(
     rule: ReadingRule,
     span: tuple[float, float] = (0.0, 1.0),
     pause: Callable[[], None] | None = None,
+    look: Callable[[Source, Pixels], None] | None = None,
 ) -> tuple[int, Failures]:
     """Compute the features that these images lack; return how many and what could not be read.
 
     `rule` is how the images are read, `span` the part of the job's progress that this takes.
+    `look` is shown every picture that is decoded.
     """
     job.progress(span[0], "Looking for images without features")
     extractor = extractor_of(app, backbone)
     kept = feature_store(app, extractor)
     todo = _missing(kept, {feature_key(s): s for s in sources})
     failures = Failures()
-    reading = _read(todo, extractor.preprocessing.size, rule, limits_of(app), failures)
+    reading = _read(todo, extractor.preprocessing.size, rule, limits_of(app), failures, look)
     began, done, had = time.monotonic(), 0, len(sources) - len(todo)
     for keys, pictures in prefetch(reading, ahead=2):
         job.check_cancelled()
@@ -129,6 +142,7 @@ def _read(
     rule: ReadingRule,
     limits: Limits,
     failures: Failures,
+    look: Callable[[Source, Pixels], None] | None = None,
 ) -> Iterator[tuple[list[str], list[Pixels]]]:
     """Yield chunks of keys and pictures at network size; what cannot be read is noted."""
     for part in batches(todo, CHUNK):
@@ -139,6 +153,8 @@ def _read(
             except UnreadableImageError as error:
                 failures.add(source, error)
                 continue
+            if look is not None:
+                look(source, pixels)
             keys.append(key)
             pictures.append(make_view(pixels, size))
         yield keys, pictures
