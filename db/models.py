@@ -85,6 +85,14 @@ class Image(Base):
         # these two carry the name, so that searching it in the order of ids never touches the rows
         Index("ix_image_state", "project_id", "status", "current_state", "id", "file_name"),
         Index("ix_image_page", "project_id", "status", "id", "file_name"),
+        Index(
+            "ix_image_learn",  # the groups of each class, jumping: db.queries.groups_among
+            "project_id",
+            "status",
+            "current_state",
+            "current_class_id",
+            "group_key",
+        ),
         Index("ix_image_group", "project_id", "status", "group_key", "id"),
         Index("ix_image_name", "project_id", "file_name", "id"),
         Index("ix_image_slide", "slide_id", "id"),
@@ -160,7 +168,7 @@ class ImageEvent(Base):
     image_id: Mapped[int] = mapped_column(ForeignKey("image.id"))
     kind: Mapped[str] = mapped_column(
         String(12)
-    )  # excluded | restored | missing | changed | found | moved | grouped
+    )  # excluded | restored | missing | changed | found | moved | grouped | apart | fine
     who: Mapped[str] = mapped_column(String(200))
     reason: Mapped[str] = mapped_column(Text, default="")
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -16,6 +16,7 @@ Ints = NDArray[np.int64]
 BY_GROUP = "by group"
 BY_BLOCK = "by file-name blocks"
 RANDOM = "random"
+SAME_PICTURE = "same picture as "  # a group of two images that only says: they belong together
 NO_GROUPS = (
     "No image has a group (patient, slide, animal). Images of one patient may then be both learnt "
     "from and scored on, and the score may be too good; neighbouring file names are kept together."

@@ -1,0 +1,287 @@
+"""Take images out of use and back in: each an event with who, when and why. Labels stay."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from cnsapp.domain.labels import clean_annotator
+from cnsapp.errors import InvalidInputError
+from cnsapp.services.label_import import find_images
+from cnsapp.services.tables import read_csv
+from db.models import Image, ImageEvent, ImageFlag, NearPair
+from db.queries import chunks, set_status
+from db.session import Store
+
+EXCLUDED, RESTORED, GROUPED, APART, FINE = "excluded", "restored", "grouped", "apart", "fine"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one act changed; `action` names it for `undo`."""
+
+    action: str
+    image_ids: list[int]
+    n_pairs: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the change as JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ImageNote:
+    """One thing that happened to an image beside its labels."""
+
+    at: datetime
+    kind: str
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CsvChange:
+    """What came of a table of images to exclude or restore."""
+
+    rows: int
+    changed: int
+    unchanged: int
+    unknown_files: tuple[str, ...]
+    action: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON."""
+        return asdict(self)
+
+
+def new_action() -> str:
+    """Return a name for one act, by which it can be taken back."""
+    return uuid.uuid4().hex
+
+
+def exclude(
+    store: Store,
+    *,
+    project_id: int,
+    image_ids: Iterable[int],
+    who: str,
+    reason: str = "",
+    action: str = "",
+    details: dict[str, Any] | None = None,
+) -> Change:
+    """Take images out of use; those that are in use change, all others stay as they are.
+
+    An excluded image is in no list, count, training or export of a dataset. Its labels stay, models
+    that learnt from it stay, and it can be restored.
+    """
+    action = action or new_action()
+    who, wanted = clean_annotator(who), sorted(set(image_ids))
+    changed = []
+    for part in chunks(wanted):
+        with store.writing() as session:
+            ids = _with_status(session, project_id, part, "ok")
+            changed += set_status(
+                session, project_id, ids, "excluded", kind=EXCLUDED, who=who, reason=reason,
+                details={"action": action, **(details or {})},
+            )  # fmt: skip
+    return Change(action, changed)
+
+
+def restore(
+    store: Store,
+    *,
+    project_id: int,
+    image_ids: Iterable[int],
+    who: str,
+    reason: str = "",
+    action: str = "",
+) -> Change:
+    """Take excluded images back into use; those that are not excluded stay as they are."""
+    action = action or new_action()
+    who, wanted = clean_annotator(who), sorted(set(image_ids))
+    changed = []
+    for part in chunks(wanted):
+        with store.writing() as session:
+            ids = _with_status(session, project_id, part, "excluded")
+            changed += set_status(
+                session, project_id, ids, "ok", kind=RESTORED, who=who, reason=reason,
+                details={"action": action},
+            )  # fmt: skip
+    return Change(action, changed)
+
+
+def change_from_csv(
+    store: Store,
+    *,
+    project_id: int,
+    csv: Path,
+    who: str,
+    reason: str = "",
+    back: bool = False,
+) -> CsvChange:
+    """Exclude (or with `back` restore) the images that a CSV names by `file` or `sha256`.
+
+    Raises
+    ------
+    InvalidInputError
+        The file cannot be read or names no such column; nothing is changed then.
+    """
+    head, rows = read_csv(csv)
+    column = next((name for name in ("sha256", "file") if name in head), None)
+    if column is None:
+        raise InvalidInputError(
+            f"{csv.name} has the columns {', '.join(head) or 'none'}.",
+            "A column “file” or “sha256” says which image.",
+            "Name the columns in the first line, then try again.",
+        )
+    names = [row[column] for row in rows if row[column]]
+    with store.reading() as session:
+        found = find_images(session, project_id, column, names)
+    ids = {image_id for same in found.values() for image_id in same}
+    act = restore if back else exclude
+    done = act(store, project_id=project_id, image_ids=ids, who=who, reason=reason)
+    return CsvChange(
+        rows=len(names),
+        changed=len(done.image_ids),
+        unchanged=len(ids) - len(done.image_ids),
+        unknown_files=tuple(dict.fromkeys(name for name in names if name not in found)),
+        action=done.action,
+    )
+
+
+def undo(store: Store, *, project_id: int, action: str, who: str) -> Change:
+    """Take one act back: excluded images are restored, groups are as before, answers are open.
+
+    An image that somebody else restored or grouped otherwise meanwhile stays as they left it.
+    """
+    who = clean_annotator(who)
+    with store.reading() as session:
+        events = session.scalars(
+            select(ImageEvent)
+            .where(
+                ImageEvent.project_id == project_id,
+                ImageEvent.details["action"].as_string() == action,
+            )
+            .order_by(ImageEvent.id)
+        ).all()
+        was = [(e.image_id, e.kind, dict(e.details)) for e in events]
+    by_kind = {kind: [i for i, k, _ in was if k == kind] for kind in (EXCLUDED, RESTORED)}
+    undone = f"undone: {action}"
+    changed = restore(
+        store, project_id=project_id, image_ids=by_kind[EXCLUDED], who=who, reason=undone
+    ).image_ids
+    changed += exclude(
+        store, project_id=project_id, image_ids=by_kind[RESTORED], who=who, reason=undone
+    ).image_ids
+    with store.writing() as session:
+        for image_id, kind, details in was:
+            if kind == GROUPED:
+                moved = _move(session, project_id, image_id, details["to"], details["from"],
+                              who, undone, {})  # fmt: skip
+                changed += [image_id] if moved else []
+            if "pair" in details:
+                _answer(session, project_id, details["pair"], "")
+            if kind == FINE:
+                session.execute(
+                    update(ImageFlag)
+                    .where(
+                        ImageFlag.project_id == project_id,
+                        ImageFlag.kind == details["flag"],
+                        ImageFlag.image_id == image_id,
+                    )
+                    .values(answer="")
+                )
+    return Change(action, changed)
+
+
+def put_into_group(
+    session: Session,
+    *,
+    project_id: int,
+    image_id: int,
+    before: str | None,
+    group: str,
+    who: str,
+    reason: str,
+    details: dict[str, Any],
+) -> bool:
+    """Put an image into another group, with an event; False when its group is not `before`."""
+    return _move(session, project_id, image_id, before, group, who, reason, details)
+
+
+def image_notes(store: Store, *, image_id: int, limit: int = 20) -> list[ImageNote]:
+    """Return what happened to an image beside its labels, the newest first."""
+    with store.reading() as session:
+        rows = session.scalars(
+            select(ImageEvent)
+            .where(ImageEvent.image_id == image_id)
+            .order_by(ImageEvent.id.desc())
+            .limit(limit)
+        )
+        return [ImageNote(row.created_at, row.kind, row.who, row.reason) for row in rows]
+
+
+def add_note(
+    session: Session,
+    project_id: int,
+    image_ids: Sequence[int],
+    kind: str,
+    who: str,
+    details: dict[str, Any],
+) -> None:
+    """Write an event of images that changes no status."""
+    event = {"project_id": project_id, "kind": kind, "who": who, "reason": "", "details": details}
+    session.execute(insert(ImageEvent), [{**event, "image_id": i} for i in image_ids])
+
+
+def _with_status(
+    session: Session, project_id: int, ids: Sequence[int], status: str
+) -> Sequence[int]:
+    return session.scalars(
+        select(Image.id).where(
+            Image.project_id == project_id, Image.id.in_(ids), Image.status == status
+        )
+    ).all()
+
+
+def _move(
+    session: Session,
+    project_id: int,
+    image_id: int,
+    before: str | None,
+    after: str | None,
+    who: str,
+    reason: str,
+    details: dict[str, Any],
+) -> bool:
+    same = Image.group_key.is_(None) if before is None else Image.group_key == before
+    moved = session.execute(
+        update(Image)
+        .where(Image.id == image_id, Image.project_id == project_id, same)
+        .values(group_key=after)
+        .returning(Image.id)
+    ).all()
+    if moved:
+        event = {"project_id": project_id, "image_id": image_id, "kind": GROUPED, "who": who}
+        change = {"from": before, "to": after, **details}
+        session.execute(insert(ImageEvent), [{**event, "reason": reason, "details": change}])
+    return bool(moved)
+
+
+def _answer(session: Session, project_id: int, pair: Sequence[int], answer: str) -> None:
+    session.execute(
+        update(NearPair)
+        .where(
+            NearPair.project_id == project_id,
+            NearPair.image_a == pair[0],
+            NearPair.image_b == pair[1],
+        )
+        .values(answer=answer)
+    )
