@@ -123,7 +123,7 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
             path=where,
             model_id=model.id,
             requested_by=here.annotator,
-            allowed_roots=here.app.settings.import_roots,
+            allowed_roots=[*here.app.settings.import_roots, *([where] if files else [])],
         )
         st.session_state["predict_run"] = job_id
         st.rerun()
