@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cnsapp.services import images, jobs, labels, projects, viewing
+from cnsapp.services import file_check, images, jobs, labels, metadata, projects, reading, viewing
 from cnsapp.services.images import Counts, ImageFilter, ImageItem, ImagePage
 from cnsapp.services.jobs import JobView
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.components import Tile, gallery, thumb_url
+from cnsapp.ui.exclusion_controls import exclusion_controls, show_notes
+from cnsapp.ui.files_panel import files_panel
 from cnsapp.ui.filters import choose_filter
 from cnsapp.ui.frame import Here
-from cnsapp.ui.import_panel import import_panel, show_report
+from cnsapp.ui.import_panel import import_panel
+from cnsapp.ui.import_report import show_report
 from cnsapp.ui.labeller import closeup
 from cnsapp.ui.quality_panel import quality_panel
 from cnsapp.ui.tables import Column, facts, table, text, when
 
 PAGE = 60
-BROWSE, QUALITY, IMPORT = "Browse", "Quality", "Import"
+BROWSE, QUALITY, FILES, IMPORT = "Browse", "Quality", "Files", "Import"
 STATE_WORDS = {"none": "", "skip": "skipped", "unsure": "unsure"}
 SOURCES = {
     "human": "by hand",
@@ -39,7 +42,10 @@ def main() -> None:
     project = frame.need_project(here, "Images belong to a project.")
     assert counts is not None
     tab = BROWSE
-    if counts.images:
+    # images whose files are missing are no less there
+    others = file_check.count_by_status(here.app.store, project_id=project.id)
+    has_images = bool(counts.images or others)
+    if has_images:
         tab = choose_tab(counts)
     else:
         st.info(
@@ -47,16 +53,19 @@ def main() -> None:
             "stops the rest, and importing the same folder again changes nothing."
         )
     running = last_import(here, project)
-    if running is not None and (running.is_active or tab == IMPORT or not counts.images):
+    if running is not None and (running.is_active or tab == IMPORT or not has_images):
         show_import(running)
+    if tab == FILES:
+        files_panel(here, project)
+        return
     if running is not None and running.is_active:
-        if counts.images:
+        if has_images:
             browse(here, project)
         return
-    if tab == IMPORT or not counts.images:
+    if tab == IMPORT or not has_images:
         import_panel(here, project)
     elif tab == QUALITY:
-        quality_panel(here, project)
+        quality_panel(here, project, lambda image_id: open_image(here, project, image_id))
     else:
         landed(here, running)
         browse(here, project)
@@ -86,7 +95,7 @@ def choose_tab(counts: Counts) -> str:
     ):
         tab = st.segmented_control(
             "View",
-            [BROWSE, QUALITY, IMPORT],
+            [BROWSE, QUALITY, FILES, IMPORT],
             key="images_tab",
             default=BROWSE,
             required=True,
@@ -111,7 +120,7 @@ def show_import(job: JobView) -> None:
     """Draw how far an import is, or what came of it."""
     with st.container(border=True, key="import_state"):
         seen = frame.job_progress(job.id)
-        if seen.state == "done":
+        if seen.state == "done" or seen.result:  # a stopped one says what it kept
             show_report(seen)
 
 
@@ -123,6 +132,8 @@ def landed(here: Here, job: JobView | None) -> None:
         show_import(job)
         return
     result = jobs.get_job(here.app.store, job_id=job.id).result
+    if result.get("dry_run"):
+        return
     skipped = len(result.get("skipped", []))
     line = (
         f"{words.plural(result.get('imported', 0), 'image')} imported, "
@@ -138,7 +149,9 @@ def browse(here: Here, project: ProjectView) -> None:
     """Draw the filters, the thumbnails, and the pager."""
     classes = projects.list_classes(here.app.store, project_id=project.id)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="img_filters"):
-        chosen = choose_filter(here.app, project_id=project.id, classes=classes, width=165)
+        chosen = choose_filter(
+            here.app, project_id=project.id, classes=classes, width=165, with_status=True
+        )
         pager = st.container(horizontal=True, gap="small", width="content")
     page = turn_pages(here, project, chosen)
     with pager:
@@ -194,6 +207,12 @@ def tile(item: ImageItem, classes: dict[int, ClassView]) -> Tile:
     return Tile(item.id, thumb_url(item.id, item.version), item.name, label, c.color if c else "")
 
 
+def open_image(here: Here, project: ProjectView, image_id: int) -> None:
+    """Show one image."""
+    classes = projects.list_classes(here.app.store, project_id=project.id)
+    show_image(here, image_id, {c.id: c for c in classes})
+
+
 @st.dialog("Image", width="large")
 def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None:
     """Draw an image with its facts and the history of its label."""
@@ -216,11 +235,20 @@ def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None
                 ("File", f"{image.facts.get('format', '')} {words.size(image.n_bytes)}".strip()),
                 ("Kept as", "link to the original" if image.linked else "copy"),
             ]
+            rows += metadata.get_values(here.app.store, image_id=image.id)
             facts([(k, text(v)) for k, v in rows] + [("Imported", when(image.created_at))])
+            if image.status != "ok":
+                st.warning(f"This image is {image.status}: it is not trained on.")
             for note in image.facts.get("notes", []):
                 st.caption(frame.plain(str(note)))
+            if reading.has_choices(image.facts) and st.button(
+                "How images are read", key="image_reading", type="tertiary"
+            ):
+                frame.go_to("pages/settings.py")
             if st.button("Explain this image", key="image_explain"):
                 frame.go_to("pages/explain.py", image=image.id)
+            exclusion_controls(here, image)
+        show_notes(here, image)
         history = labels.label_history(here.app.store, image_id=image.id)
         if history:
             st.caption("History of its label")

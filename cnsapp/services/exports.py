@@ -13,9 +13,11 @@ from typing import Any
 from sqlalchemy import select
 
 from cnsapp.bootstrap import App
+from cnsapp.domain.metadata import PREFIX as META_PREFIX
 from cnsapp.errors import CnsError, InvalidInputError, UnreadableImageError
 from cnsapp.imaging.privacy import without_metadata
 from cnsapp.imaging.sniff import SUFFIXES, sniff
+from cnsapp.services.metadata import list_names, values_of
 from cnsapp.services.models import check_model_file, get_model
 from cnsapp.services.tables import csv_file, safe_cell
 from db.models import Image, LabelClass, LabelEvent
@@ -70,18 +72,22 @@ class _Labelled:
     annotator: str
     created_at: str
     group: str
+    meta: dict[str, str] = field(default_factory=dict)
 
 
 def export_labels(app: App, *, project_id: int, out: Path) -> Exported:
     """Write the current labels as CSV: ``file, sha256, label, annotator, created_at, group``.
+
+    Where the project has metadata, a column ``meta_<name>`` follows for each of its names.
 
     UTF-8 with a byte-order mark, so that Excel shows accents and umlauts; read it in Python with
     ``encoding="utf-8-sig"``. Cells that a spreadsheet would run as formulas begin with an
     apostrophe.
     """
     n = 0
-    with csv_file(out, LABEL_COLUMNS) as writer:
-        for row in _labelled(app.store, project_id):
+    names = list_names(app.store, project_id=project_id)
+    with csv_file(out, [*LABEL_COLUMNS, *(META_PREFIX + name for name in names)]) as writer:
+        for row in _labelled(app.store, project_id, with_meta=bool(names)):
             writer.writerow(
                 (
                     safe_cell(row.file),
@@ -90,6 +96,7 @@ def export_labels(app: App, *, project_id: int, out: Path) -> Exported:
                     safe_cell(row.annotator),
                     row.created_at,
                     safe_cell(row.group),
+                    *(safe_cell(row.meta.get(name, "")) for name in names),
                 )
             )
             n += 1
@@ -254,17 +261,17 @@ def _file_name(row: _Labelled, source: Path) -> str:
     return f"{row.image_id}-{row.sha256[:12]}{suffix}"
 
 
-def _labelled(store: Store, project_id: int) -> Iterator[_Labelled]:
+def _labelled(store: Store, project_id: int, *, with_meta: bool = False) -> Iterator[_Labelled]:
     after = 0
     while True:
-        page = _page(store, project_id, after)
+        page = _page(store, project_id, after, with_meta)
         yield from page
         if len(page) < PAGE:
             return
         after = page[-1].image_id
 
 
-def _page(store: Store, project_id: int, after: int) -> list[_Labelled]:
+def _page(store: Store, project_id: int, after: int, with_meta: bool) -> list[_Labelled]:
     statement = (
         select(Image, LabelClass.name, LabelEvent.annotator, LabelEvent.created_at)
         .join(LabelClass, LabelClass.id == Image.current_class_id)
@@ -274,6 +281,8 @@ def _page(store: Store, project_id: int, after: int) -> list[_Labelled]:
         .limit(PAGE)
     )
     with store.reading() as session:
+        rows = session.execute(statement).all()
+        meta = values_of(session, [row[0].id for row in rows]) if with_meta else {}
         return [
             _Labelled(
                 image_id=image.id,
@@ -284,6 +293,7 @@ def _page(store: Store, project_id: int, after: int) -> list[_Labelled]:
                 annotator=annotator,
                 created_at=created_at.isoformat(timespec="seconds"),
                 group=image.group_key or "",
+                meta=meta.get(image.id, {}),
             )
-            for image, label, annotator, created_at in session.execute(statement)
+            for image, label, annotator, created_at in rows
         ]

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.imaging.reader import ReadingRule
+from cnsapp.services.meta_filter import Meta, narrowed
 from db.models import Image, LabelEvent, Project
-from db.queries import chunks, read_tally
+from db.queries import chunks, groups_among, read_tally
 from db.session import Store
 
 STATES = {"all": None, "unlabelled": "none", "label": "label", "skip": "skip", "unsure": "unsure"}
@@ -40,6 +41,9 @@ class ImageFilter:
         Only images whose current label is by this person.
     status
         ok, excluded, missing or changed.
+    meta
+        Only images with this metadata: (name, value), or (name, lowest, highest number) where
+        either end may be None.
     """
 
     state: str = "all"
@@ -48,6 +52,7 @@ class ImageFilter:
     text: str = ""
     annotator: str | None = None
     status: str = "ok"
+    meta: tuple[Meta, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,11 +134,11 @@ def list_images(
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidInputError(f"A page of {limit} images: 1 to {MAX_PAGE} are possible.")
     backwards = before is not None and after is None
-    query = filtered_ids(project_id, filter)
+    query, ids_column = narrowed(filtered_ids(project_id, filter), project_id, filter.meta)
     if backwards:
-        query = query.where(Image.id < before).order_by(Image.id.desc())
+        query = query.where(ids_column < before).order_by(ids_column.desc())
     else:
-        query = query.where(Image.id > (after or 0)).order_by(Image.id)
+        query = query.where(ids_column > (after or 0)).order_by(ids_column)
     with store.reading() as session:
         ids = list(session.scalars(query.limit(limit + 1)))
         more = len(ids) > limit
@@ -147,7 +152,10 @@ def list_images(
 
 
 def filtered_ids(project_id: int, wanted: ImageFilter) -> Select[int]:
-    """Return the statement for the ids of the images that a filter lets through, unordered."""
+    """Return the statement for the ids of the images that a filter lets through, unordered.
+
+    Metadata are left to `narrowed`.
+    """
     if wanted.state not in STATES:
         raise InvalidInputError(
             f"There is no image state “{wanted.state}”.", "", f"Choose one of: {', '.join(STATES)}."
@@ -277,6 +285,13 @@ def counts(store: Store, *, project_id: int) -> Counts:
             if key.startswith("class:") and n
         },
     )
+
+
+def group_names(store: Store, *, project_id: int, limit: int = 500) -> list[str]:
+    """Return the groups of a project by name; quick at any number of images."""
+    names = groups_among(Image.project_id == project_id, Image.status == "ok")
+    with store.reading() as session:
+        return list(session.scalars(names.limit(limit)))
 
 
 def list_groups(store: Store, *, project_id: int, limit: int = 500) -> list[tuple[str, int]]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from cnsapp.bootstrap import App
-from cnsapp.errors import InvalidInputError
-from cnsapp.services import folders, importing, jobs
+from cnsapp.services import importing, jobs
 from cnsapp.services.importing import Preview
-from cnsapp.services.jobs import JobView
 from cnsapp.services.projects import ProjectView
 from cnsapp.ui import frame, words
+from cnsapp.ui.folder_picker import pick_folder
 from cnsapp.ui.frame import Here
-from cnsapp.ui.tables import Column, table, text, when
+from cnsapp.ui.import_report import show_skipped
+from cnsapp.ui.tables import Column, table, text
 
 FOLDER, UPLOAD = "Folder on this computer", "Upload files or a zip"
 NO_LABELS, BY_FOLDER, BY_TABLE = "None", "Folder names", "A table (CSV)"
@@ -44,6 +43,7 @@ class Wish:
     labels: str | None
     group_from: str | None
     link: bool
+    metadata: str | None = None
 
 
 def import_panel(here: Here, project: ProjectView) -> None:
@@ -66,57 +66,17 @@ def _from_folder(here: Here, project: ProjectView) -> None:
             help="As the computer sees it on which this app runs. Large sets are read from there, "
             "without a copy through the browser.",
         )
-        _browse(here.app, path or "")
+        pick_folder(here.app, path or "", into="import_path")
     wish = _choices(uploaded=False)
-    look, start = _buttons(bool(path))
+    look, check, start = _buttons(bool(path))
     by_pattern = st.session_state.get("import_group") == FROM_NAME  # shown while it is being tuned
-    if not path or not (look or start or by_pattern):
+    if not path or not (look or check or start or by_pattern):
         return
     with frame.guard():
         found = _lately(here.app, path, wish)
-        if start:
-            _start(here, project, Path(path), wish)
+        if start or check:
+            _start(here, project, Path(path), wish, dry_run=check)
         show_preview(found, wish)
-
-
-def _browse(app: App, path: str) -> None:
-    with st.popover("Browse folders", icon=":material/folder_open:"), frame.guard():
-        roots = app.settings.import_roots
-        start = path or str(roots[0])
-        try:
-            at = folders.list_folder(app, path=Path(start))
-        except InvalidInputError:
-            at = folders.list_folder(app, path=Path(roots[0]))
-        st.caption(frame.plain(str(at.path)))
-        if at.parent is not None:
-            _go("One up", at.parent, ":material/arrow_upward:")
-        if len(roots) > 1:
-            with st.container(horizontal=True):
-                for root in roots:
-                    _go(str(root), Path(root), ":material/hard_drive:")
-        with st.container(height=260, border=False, gap=None):
-            for name in at.subfolders:
-                _go(name, at.path / name, ":material/folder:")
-            if not at.subfolders:
-                st.caption("No folders in here.")
-        files = words.plural(at.n_files, "file")
-        st.caption(f"{files} directly in this folder" + (", more folders" if at.n_hidden else ""))
-        _go("Use this folder", at.path, ":material/check:")
-
-
-def _go(label: str, path: Path, icon: str) -> None:
-    st.button(
-        words.plain(label),
-        icon=icon,
-        key=f"browse_{icon}_{path}",
-        type="tertiary",
-        on_click=_set_path,
-        args=(str(path),),
-    )
-
-
-def _set_path(path: str) -> None:
-    st.session_state["import_path"] = path
 
 
 def _from_upload(here: Here, project: ProjectView) -> None:
@@ -128,15 +88,15 @@ def _from_upload(here: Here, project: ProjectView) -> None:
         help="For more, or for large scans, choose the folder on this computer instead.",
     )
     wish = _choices(uploaded=True)
-    look, start = _buttons(bool(files))
-    if not (look or start) or not files:
+    look, check, start = _buttons(bool(files))
+    if not (look or check or start) or not files:
         return
     with frame.guard():
         path = importing.save_uploads(here.app, files=[(f.name, f) for f in files])
         if look:
-            show_preview(preview(here.app, path, wish), wish)
+            show_preview(preview(here.app, path, wish, own=[path]), wish)
         else:
-            _start(here, project, path, wish)
+            _start(here, project, path, wish, dry_run=check, own=[path])
 
 
 def _choices(*, uploaded: bool) -> Wish:
@@ -157,13 +117,22 @@ def _choices(*, uploaded: bool) -> Wish:
                 key="import_table",
                 help="Its name in the folder or zip, or where it is on this computer.",
             )
+        metadata = st.text_input(
+            "Table of further columns (optional)",
+            key="import_metadata",
+            placeholder="metadata.csv",
+            help="A CSV with the column file or sha256. Its other columns, such as stain, age or "
+            "batch, become filters. Its name in the folder, or where it is on this computer.",
+        )
         link = not uploaded and st.checkbox(
             "Leave the images where they are (no copy)",
             key="import_link",
             help="Saves disk space. If they are moved or deleted later, they cannot be shown.",
         )
     with right:
-        groups = [NO_GROUP, FROM_FOLDER, FROM_NAME] + ([FROM_COLUMN] if kind == BY_TABLE else [])
+        groups = [NO_GROUP, FROM_FOLDER, FROM_NAME] + (
+            [FROM_COLUMN] if kind == BY_TABLE or (metadata or "").strip() else []
+        )
         group = st.radio(
             "Group (patient, slide, animal)",
             groups,
@@ -181,29 +150,40 @@ def _choices(*, uploaded: bool) -> Wish:
         elif group == FROM_FOLDER:
             group_from = "folder"
     wanted = {BY_FOLDER: "folders", BY_TABLE: (labels or "labels.csv").strip()}
-    return Wish(wanted.get(kind or NO_LABELS), group_from, link)
+    return Wish(wanted.get(kind or NO_LABELS), group_from, link, (metadata or "").strip() or None)
 
 
-def _buttons(ready: bool) -> tuple[bool, bool]:
+def _buttons(ready: bool) -> tuple[bool, bool, bool]:
+    """Draw the buttons; return whether to preview, to check, to import."""
     with st.container(horizontal=True, key="import_buttons"):
         start = st.button("Import", type="primary", key="import_start", disabled=not ready)
+        check = st.button(
+            "Check first",
+            key="import_check",
+            disabled=not ready,
+            help="Read every file and list all problems, without importing anything",
+        )
         look = st.button(
             "Preview",
             key="import_preview",
             disabled=not ready,
-            help="Look at what would be found, without importing anything",
+            help="Look at the names only: what would be found, in a moment",
         )
-    return look, start
+    return look, check, start
 
 
-def preview(app: App, path: Path, wish: Wish) -> Preview:
-    """Return what an import would find; errors are the ones that the import would meet."""
+def preview(app: App, path: Path, wish: Wish, own: Sequence[Path] = ()) -> Preview:
+    """Return what an import would find; errors are the ones that the import would meet.
+
+    `own` is what this window uploaded: it may be read beside the import roots.
+    """
     return importing.preview_folder(
         app,
         path=path,
         labels=wish.labels,
         group_from=wish.group_from,
-        allowed_roots=app.settings.import_roots,
+        metadata=wish.metadata,
+        allowed_roots=[*app.settings.import_roots, *own],
     )
 
 
@@ -212,7 +192,15 @@ def _lately(_app: App, path: str, wish: Wish) -> Preview:
     return preview(_app, Path(path), wish)
 
 
-def _start(here: Here, project: ProjectView, path: Path, wish: Wish) -> None:
+def _start(
+    here: Here,
+    project: ProjectView,
+    path: Path,
+    wish: Wish,
+    *,
+    dry_run: bool,
+    own: Sequence[Path] = (),
+) -> None:
     st.session_state["import_job"] = jobs.submit_job(
         here.app.store,
         kind="import",
@@ -221,9 +209,11 @@ def _start(here: Here, project: ProjectView, path: Path, wish: Wish) -> None:
             "path": str(path),
             "labels": wish.labels,
             "group_from": wish.group_from,
+            "metadata": wish.metadata,
             "link": wish.link,
+            "dry_run": dry_run,
             "annotator": here.annotator or "import",
-            "allowed_roots": [str(root) for root in here.app.settings.import_roots],
+            "allowed_roots": [str(r) for r in (*here.app.settings.import_roots, *own)],
         },
         requested_by=here.annotator,
     )
@@ -263,60 +253,4 @@ def show_preview(found: Preview, wish: Wish) -> None:
                     [Column("File"), Column("Group")],
                     [[text(name), text(group or words.NONE)] for name, group in found.groups],
                 )
-        _show_skipped([{"file": s.file, "reason": s.reason} for s in found.refused], "preview")
-
-
-def show_report(job: JobView) -> None:
-    """Draw what came of an import: counts, and every file that was skipped, with the reason."""
-    result = job.result
-    skipped = list(result.get("skipped", []))
-    table(
-        [
-            Column("Imported"),
-            Column("Found", number=True),
-            Column("New", number=True),
-            Column("Duplicates", number=True, help="The same bytes were there already"),
-            Column("Skipped", number=True),
-            Column("Labelled", number=True),
-        ],
-        [
-            [
-                when(job.finished_at),
-                *(
-                    words.number(value)
-                    for value in (
-                        result.get("found", 0),
-                        result.get("imported", 0),
-                        result.get("duplicates", 0),
-                        len(skipped),
-                        result.get("labelled", 0),
-                    )
-                ),
-            ]
-        ],
-    )
-    for note in result.get("notes", []):
-        st.caption(frame.plain(str(note)))
-    if result.get("new_classes"):
-        st.caption(f"New classes: {frame.plain(', '.join(map(str, result['new_classes'])))}.")
-    _show_skipped(skipped, str(job.id))
-
-
-def _show_skipped(skipped: Sequence[dict[str, Any]], key: str) -> None:
-    if not skipped:
-        return
-    import pandas as pd
-
-    rows = pd.DataFrame([{"file": s.get("file"), "reason": s.get("reason")} for s in skipped])
-    st.warning(f"{words.plural(len(skipped), 'file')} skipped; the rest is not affected.")
-    st.dataframe(
-        rows, hide_index=True, key=f"skipped_{key}", height="content" if len(rows) < 8 else 300
-    )
-    st.download_button(
-        "Download this list (CSV)",
-        rows.to_csv(index=False).encode("utf-8-sig"),
-        file_name="skipped-files.csv",
-        mime="text/csv",
-        key=f"skipped_csv_{key}",
-        on_click="ignore",
-    )
+        show_skipped([{"file": s.file, "reason": s.reason} for s in found.refused], "preview")
