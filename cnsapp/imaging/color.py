@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from cnsapp.imaging.rule import WHITE
 
 Pixels = NDArray[np.uint8]
+STRIP = 512  # rows of a picture copied at a time
 
 
 @lru_cache(maxsize=32)
@@ -108,6 +109,20 @@ def lay_over(pixels: Pixels, alpha: NDArray[np.float32], background: str = WHITE
     opacity = alpha[..., None]
     mixed = pixels * opacity + np.array(rgb_of(background), np.float32) * (1 - opacity)
     return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+
+
+def as_pixels(image: Image.Image) -> Pixels:
+    """Return the pixels of an RGB image, (H, W, 3); strip by strip, for the memory.
+
+    `numpy.asarray` holds them three times on its way, which counts in a scan of 50 megapixels.
+    """
+    if image.height <= STRIP:
+        return np.asarray(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, STRIP):
+        box = (0, top, image.width, min(top + STRIP, image.height))
+        pixels[top : box[3]] = np.asarray(image.crop(box))
+    return pixels
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

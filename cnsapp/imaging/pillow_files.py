@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageFile, ImageOps, UnidentifiedImageError
 
 from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging import pixel_size
-from cnsapp.imaging.color import alpha_note, to_rgb, upright
+from cnsapp.imaging.color import alpha_note, as_pixels, to_rgb, upright
 from cnsapp.imaging.decoded import Decoded, Reading, pages_note, projected, wanted_pages
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.rule import ReadingRule
@@ -120,7 +120,7 @@ def finish(image: Image.Image, kind: str, bits: int, rule: ReadingRule) -> Decod
             samples = samples.astype(np.uint16) if samples.max(initial=0) < 65536 else samples
         samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
         return Decoded(samples, kind, mode, bits, 1, notes)
-    pixels = np.asarray(to_rgb(turned, notes, rule.background))
+    pixels = as_pixels(to_rgb(turned, notes, rule.background))
     return Decoded(pixels, kind, mode, bits, 1, notes, transparent=transparent)
 
 

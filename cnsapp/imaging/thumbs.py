@@ -14,6 +14,8 @@ from cnsapp.imaging.store import PART, own_name
 THUMB_SIDE = 256
 VIEW_SIDE = 1600
 QUALITY = 85
+GAP = 2.0  # as `reducing_gap` of Pillow's resize
+STRIP = 512  # rows worked on at a time
 
 
 def make_thumbs(pixels: NDArray[np.uint8], thumb_path: Path, view_path: Path) -> None:
@@ -30,21 +32,43 @@ def make_thumbs(pixels: NDArray[np.uint8], thumb_path: Path, view_path: Path) ->
         Where the files go, below a folder of the store and two letters; the latter is made.
     """
     thumb_path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels)
-    if max(image.size) > THUMB_SIDE:
-        view = image
-        if max(image.size) > VIEW_SIDE:
-            view = _shrunk(image, VIEW_SIDE)
+    longest = max(pixels.shape[:2])
+    view = _shrunk_pixels(pixels, VIEW_SIDE) if longest > VIEW_SIDE else Image.fromarray(pixels)
+    if longest > THUMB_SIDE:
         _save(view, view_path, QUALITY)
         _save(_shrunk(view, THUMB_SIDE), thumb_path, QUALITY)
     else:
-        _save(image, thumb_path, 92)
+        _save(view, thumb_path, 92)
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:
-    scale = side / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    size = _size(image.width, image.height, side)
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=GAP)
+
+
+def _shrunk_pixels(pixels: NDArray[np.uint8], side: int) -> Image.Image:
+    """Return what `_shrunk` makes of them, without a second copy of a large scan.
+
+    Pillow shrinks in two steps too: whole blocks to their means, then smoothly to the size.
+    """
+    height, width = pixels.shape[:2]
+    size = _size(width, height, side)
+    block = (int(width / size[0] / GAP) or 1, int(height / size[1] / GAP) or 1)
+    if block == (1, 1):
+        return _shrunk(Image.fromarray(pixels), side)
+    rows = STRIP // block[1] * block[1] or block[1]
+    strips = [
+        np.asarray(Image.fromarray(pixels[top : top + rows]).reduce(block))
+        for top in range(0, height, rows)
+    ]
+    reduced = Image.fromarray(np.concatenate(strips))
+    box = (0, 0, width / block[0], height / block[1])
+    return reduced.resize(size, Image.Resampling.BICUBIC, box=box)
+
+
+def _size(width: int, height: int, side: int) -> tuple[int, int]:
+    scale = side / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _save(image: Image.Image, path: Path, quality: int) -> None:

@@ -476,3 +476,19 @@ def test_an_import_skips_the_file_that_crashes_and_keeps_the_order(
     left = [p.name for p in app.store.path("images").rglob("*") if p.is_file()]
     assert len(left) == 13
     assert len(list(app.store.path("thumbs").rglob("*.jpg"))) == 13
+
+
+@pytest.mark.parametrize("size", [(7000, 3301), (1777, 6411), (40, 7000), (3300, 3300), (1700, 9)])
+def test_a_large_scan_is_shrunk_in_strips_as_pillow_does_it_whole(size: tuple[int, int]) -> None:
+    from cnsapp.imaging.thumbs import VIEW_SIDE, _shrunk_pixels
+
+    width, height = size
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    whole = Picture.fromarray(pixels)
+    scale = VIEW_SIDE / max(size)
+    expected = whole.resize(
+        (max(1, round(width * scale)), max(1, round(height * scale))),
+        Picture.Resampling.BICUBIC,
+        reducing_gap=2.0,
+    )
+    np.testing.assert_array_equal(np.asarray(_shrunk_pixels(pixels, VIEW_SIDE)), expected)
