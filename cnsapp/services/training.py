@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
@@ -19,6 +18,7 @@ from cnsapp.jobs.states import ACTIVE
 from cnsapp.services import jobs
 from cnsapp.services.projects import ClassView, list_classes
 from db.models import Image, Job, Project
+from db.queries import groups_among, read_tally
 from db.session import Store
 
 
@@ -38,24 +38,17 @@ class Readiness:
 def readiness(store: Store, *, project_id: int) -> Readiness:
     """Say whether the labels of a project suffice, what is missing, and what would weaken it."""
     classes = list_classes(store, project_id=project_id)
+    labelled = (
+        Image.project_id == project_id, Image.status == "ok", Image.current_state == "label",
+    )  # fmt: skip
     with store.reading() as session:
-        rows = session.execute(
-            select(Image.current_class_id, Image.group_key, func.count())
-            .where(
-                Image.project_id == project_id,
-                Image.status == "ok",
-                Image.current_state == "label",
-            )
-            .group_by(Image.current_class_id, Image.group_key)
-        ).all()
+        tally = read_tally(session, project_id)
+        groups = {
+            c.id: set(session.scalars(groups_among(*labelled, Image.current_class_id == c.id)))
+            for c in classes
+        }
         some_image = session.scalar(select(Image.id).where(Image.project_id == project_id).limit(1))
-    n: Counter[int | None] = Counter()
-    groups: dict[int | None, set[str]] = defaultdict(set)
-    for class_id, group, count in rows:
-        n[class_id] += count
-        if group is not None:
-            groups[class_id].add(group)
-    counts = [ClassCount(c.name, n[c.id], len(groups[c.id])) for c in classes]
+    counts = [ClassCount(c.name, tally.get(f"class:{c.id}", 0), len(groups[c.id])) for c in classes]
     n_groups = len(set().union(*groups.values()))
     verdict = assess(counts, n_images=int(some_image is not None), n_groups=n_groups)
     return Readiness(

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from cnsapp.bootstrap import App, open_app
-from cnsapp.services import projects
+from cnsapp.services import images, projects, training
 from cnsapp.settings import Settings
 from db.models import Image
 from db.queries import insert_new, read_tally
@@ -112,6 +112,11 @@ def test_labels_are_counted_once_and_derived_by_the_same_rule(lab: App) -> None:
         assert [tuple(row) for row in current] == [(ids[0], first.id), (ids[1], first.id)]
         counts = {key: n for key, n in read_tally(session, made.id).items() if n}
     assert counts == {"state:label": 2, f"class:{first.id}": 2}
+    with lab.store.writing() as session:
+        session.execute(text("UPDATE image SET group_key = 'P' || id % 3"))
+    ready = training.readiness(lab.store, project_id=made.id)
+    assert (ready.n_labelled, ready.n_groups) == (2, len({ids[0] % 3, ids[1] % 3}))
+    assert images.group_names(lab.store, project_id=made.id) == ["P0", "P1", "P2"]
 
 
 def test_opening_it_again_changes_nothing(lab: App) -> None:
@@ -137,7 +142,7 @@ def test_programs_that_find_an_empty_server_at_once_all_open_it(
     postgres: str, tmp_path: Path
 ) -> None:
     engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
-    for turn in range(3):
+    for turn in range(2):
         with engine.connect() as connection:
             connection.execute(text(f"CREATE DATABASE race{turn}"))
         url = postgres.rsplit("/", 1)[0] + f"/race{turn}"

@@ -173,10 +173,17 @@ def upgrade() -> None:
     op.add_column("image", sa.Column("tile_y", sa.Integer(), nullable=True))
     op.add_column("image", sa.Column("tile_side", sa.Integer(), nullable=True))
     op.create_index("ix_image_slide", "image", ["slide_id", "id"], unique=False)
+    op.create_index(
+        "ix_image_learn",
+        "image",
+        ["project_id", "status", "current_state", "current_class_id", "group_key"],
+        unique=False,
+    )
 
 
 def downgrade() -> None:
     """Go back to the schema before."""
+    op.drop_index("ix_image_learn", table_name="image")
     op.drop_index("ix_image_slide", table_name="image")
     op.execute("DROP VIEW current_label")  # SQLite copies the table to drop a foreign key
     with op.batch_alter_table("image") as image:
