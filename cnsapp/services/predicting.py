@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,10 @@ def start_prediction(
 
 
 def read_results(app: App, *, job_id: int) -> Results:
-    """Return the table of a finished prediction; raise CnsError when it is not there."""
+    """Return the table of a finished prediction; raise CnsError when it is not there.
+
+    The table is read once and shared: filter and sort it into copies, do not change it.
+    """
     job = jobs.get_job(app.store, job_id=job_id)
     if job.kind != "predict":
         raise NotFoundError(f"Job {job_id} is not a prediction.")
@@ -84,12 +88,7 @@ def read_results(app: App, *, job_id: int) -> Results:
         raise NotFoundError(
             f"The table of prediction {job_id} is gone: {csv_path}.", "", "Predict again."
         )
-    rows = pd.read_csv(
-        csv_path,
-        encoding="utf-8-sig",
-        dtype={"file": str, "sha256": str, "predicted": str, "decision": str},
-        keep_default_na=False,
-    )
+    rows = _table(csv_path, csv_path.stat().st_mtime_ns)
     return Results(
         job_id=job_id,
         model_id=int(job.result["model_id"]),
@@ -98,6 +97,16 @@ def read_results(app: App, *, job_id: int) -> Results:
         failed=[(str(f["file"]), str(f["reason"])) for f in job.result.get("failed", [])],
         n_failed=int(job.result.get("n_failed", len(job.result.get("failed", [])))),
         thumbs=_thumbs(app, job_id, len(rows)),
+    )
+
+
+@lru_cache(maxsize=4)  # the page asks again at each click
+def _table(csv_path: Path, _changed: int) -> pd.DataFrame:
+    return pd.read_csv(
+        csv_path,
+        encoding="utf-8-sig",
+        dtype={"file": str, "sha256": str, "predicted": str, "decision": str},
+        keep_default_na=False,
     )
 
 
