@@ -41,6 +41,7 @@ def gallery(
     selected: int | None = None,
     side: int = 148,
     row: bool = False,
+    checkable: bool = False,
     on_open: Callable[[int], None] | None = None,
 ) -> int | None:
     """Draw thumbnails; return the id of the one just opened, for this one run.
@@ -49,6 +50,8 @@ def gallery(
     ----------
     row
         One line that scrolls sideways instead of a grid.
+    checkable
+        Each picture can be ticked; `ticked` says which are.
     on_open
         Called with the id before the page runs, so that the page can draw what was chosen.
     """
@@ -65,10 +68,18 @@ def gallery(
             "selected": selected,
             "side": side,
             "row": row,
+            "checkable": checkable,
         },
         on_open_change=opened,
+        on_checked_change=lambda: None,
     )
     return _whole(getattr(result, "open", None))
+
+
+def ticked(key: str) -> list[int]:
+    """Return the ids of the pictures that are ticked in the gallery of this key."""
+    ids = getattr(st.session_state.get(key), "checked", None)
+    return [i for i in ids if _whole(i) is not None] if isinstance(ids, list) else []
 
 
 Place = tuple[int | None, int | None]  # (row, column) of a matrix; None means all of them

@@ -1,7 +1,7 @@
 // Thumbnails that open at a click or with Enter; arrows walk from one to the next.
 const MOUNTED = new WeakMap();
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setTriggerValue, setStateValue }) {
   let s = MOUNTED.get(parentElement);
   if (!s) {
     s = { host: document.createElement("div"), drawn: "" };
@@ -12,10 +12,15 @@ export default function ({ data, parentElement, setTriggerValue }) {
     MOUNTED.set(parentElement, s);
   }
   s.open = (id) => setTriggerValue("open", id);
+  s.check = () => setStateValue("checked", [...s.checked]);
   s.host.classList.toggle("row", data.row);
   s.host.style.setProperty("--side", `${data.side}px`);
-  const drawn = JSON.stringify(data.tiles);
-  if (drawn !== s.drawn) draw(s, data.tiles), (s.drawn = drawn);
+  const drawn = JSON.stringify([data.tiles, data.checkable]);
+  if (drawn !== s.drawn) {
+    const had = s.checked?.size;
+    (s.checked = new Set()), draw(s, data.tiles, data.checkable), (s.drawn = drawn);
+    if (had) s.check(); // other pictures: what was ticked is not on the screen any more
+  }
   for (const cell of s.host.children) {
     const chosen = Number(cell.firstChild.dataset.id) === data.selected;
     cell.firstChild.classList.toggle("chosen", chosen);
@@ -28,8 +33,21 @@ export default function ({ data, parentElement, setTriggerValue }) {
   };
 }
 
-function draw(s, tiles) {
+function draw(s, tiles, checkable) {
   s.host.replaceChildren(...tiles.map((tile, i) => cellOf(s, tile, i)));
+  if (checkable) [...s.host.children].forEach((cell, i) => cell.append(boxOf(s, tiles[i])));
+}
+
+function boxOf(s, tile) {
+  const box = node("input", "check");
+  box.type = "checkbox";
+  box.setAttribute("aria-label", `Select ${tile.name}`);
+  box.addEventListener("change", () => {
+    if (box.checked) s.checked.add(tile.id);
+    else s.checked.delete(tile.id);
+    s.check();
+  });
+  return box;
 }
 
 function cellOf(s, tile, i) {
