@@ -8,6 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from cnsapp.cli_io import JsonFlag, ProjectName, answer, finish, opened, say, table, who
+from cnsapp.cli_slides import (
+    MinTissue,
+    Overlap,
+    SlideUmPerPx,
+    TileSize,
+    UmPerPx,
+    tile_settings,
+)
 
 ModelId = Annotated[int | None, typer.Option("--model", help="Model number; the newest one.")]
 
@@ -137,17 +145,30 @@ def predict(
     project: ProjectName,
     out_file: Annotated[Path, typer.Option("--out", help="The CSV to write.")],
     model: ModelId = None,
+    tile_size: TileSize = None,
+    um_per_px: UmPerPx = None,
+    overlap: Overlap = None,
+    min_tissue: MinTissue = None,
+    slide_um_per_px: SlideUmPerPx = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Apply a model to a folder, a zip or an image; write a table of predictions."""
+    """Apply a model to a folder, a zip, an image or a whole slide; write a table of predictions.
+
+    A slide is cut as the project's own slides were, where no option says otherwise.
+    """
     from cnsapp.services.exports import copy_whole
     from cnsapp.services.predicting import start_prediction
     from cnsapp.services.projects import get_project
+    from cnsapp.services.slides import latest_settings
 
     app = opened()
     view = get_project(app.store, project=project)
+    tiles = tile_settings(
+        latest_settings(app.store, project_id=view.id),
+        tile_size, um_per_px, overlap, min_tissue, slide_um_per_px,
+    )  # fmt: skip
     job_id = start_prediction(
-        app, project_id=view.id, path=path, model_id=model, requested_by=who(None)
+        app, project_id=view.id, path=path, model_id=model, requested_by=who(None), tiles=tiles
     )
     job = finish(app, job_id)
     copy_whole(app.store.path(str(job.result["csv"])), out_file.absolute())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import pandas as pd
 
 from cnsapp.bootstrap import App
-from cnsapp.errors import CnsError, NotFoundError
+from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from cnsapp.imaging.tiling import TileSettings
 from cnsapp.services import jobs
 from cnsapp.services.import_source import find_source
 from cnsapp.services.models import check_model_file, get_model, latest_model
+from cnsapp.services.slides import get_slide
 
 MAX_THUMBS = 1000  # the gallery shows the first ones; the table has them all
 
@@ -29,6 +31,24 @@ class Results:
     failed: list[tuple[str, str]]  # (file, reason) of the first ones
     n_failed: int
     thumbs: list[Path | None]  # one a row; None beyond the first MAX_THUMBS
+    slides: list[SlideResult] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """A whole slide among what was predicted; its tiles are the rows with its `file` and a place.
+
+    `number` names its picture; `own` says that it is a slide of the project, whose labelled tiles
+    were predicted out of fold.
+    """
+
+    number: int
+    name: str
+    width: int
+    height: int
+    um_per_px: float | None
+    n: int
+    own: bool
 
 
 def start_prediction(
@@ -39,6 +59,7 @@ def start_prediction(
     model_id: int | None = None,
     requested_by: str = "",
     allowed_roots: list[Path] | None = None,
+    tiles: TileSettings | None = None,
 ) -> int:
     """Queue the prediction of a folder, zip or image file; return the job number.
 
@@ -48,6 +69,8 @@ def start_prediction(
         The newest model of the project when None.
     allowed_roots
         Folders below which `path` must lie (besides the uploads); None = anywhere.
+    tiles
+        How whole slides are cut; None: as the project's own slides were, else by the defaults.
 
     Raises
     ------
@@ -68,7 +91,37 @@ def start_prediction(
             "path": str(real),
             "model_id": model.id,
             "allowed_roots": None if allowed_roots is None else list(map(str, allowed_roots)),
+            "tiles": None if tiles is None else tiles.checked().as_json(),
         },
+        requested_by=requested_by,
+    )
+
+
+def start_slide_prediction(
+    app: App, *, project_id: int, slide_id: int, model_id: int, requested_by: str = ""
+) -> int:
+    """Queue the prediction of the tiles of a slide of the project; return the job number.
+
+    Labelled tiles that the model was trained on get their out-of-fold prediction, the others that
+    of the model itself.
+
+    Raises
+    ------
+    CnsError
+        There is no such slide or model, the slide has no tiles, or the model's file was altered.
+    """
+    slide = get_slide(app.store, project_id=project_id, slide_id=slide_id)
+    if not slide.n_tiles:
+        raise InvalidInputError(
+            f"{slide.name} has no tiles.", "All of them are excluded.", "Import the slide again."
+        )
+    model = get_model(app.store, model_id=model_id, project_id=project_id)
+    check_model_file(app, model_id=model.id)
+    return jobs.submit_job(
+        app.store,
+        kind="predict",
+        project_id=project_id,
+        payload={"path": slide.name, "slide_id": slide.id, "model_id": model.id},
         requested_by=requested_by,
     )
 
@@ -97,6 +150,18 @@ def read_results(app: App, *, job_id: int) -> Results:
         failed=[(str(f["file"]), str(f["reason"])) for f in job.result.get("failed", [])],
         n_failed=int(job.result.get("n_failed", len(job.result.get("failed", [])))),
         thumbs=_thumbs(app, job_id, len(rows)),
+        slides=[
+            SlideResult(
+                number=number,
+                name=str(slide["file"]),
+                width=int(slide["width"]),
+                height=int(slide["height"]),
+                um_per_px=slide.get("um_per_px"),
+                n=int(slide["n"]),
+                own="slide_id" in slide,
+            )
+            for number, slide in enumerate(job.result.get("slides", []))
+        ],
     )
 
 
@@ -118,6 +183,11 @@ def result_name(job_id: int) -> str:
 def thumb_path(app: App, job_id: int, row: int) -> Path:
     """Return where the small picture of a row lies (row 0 is the first)."""
     return app.store.path("thumbs", "predictions", str(job_id), f"{row}.jpg")
+
+
+def slide_picture(app: App, job_id: int, number: int) -> Path:
+    """Return where the picture of a predicted slide lies; it holds no label and no macro."""
+    return app.store.path("thumbs", "predictions", str(job_id), f"slide-{number}.jpg")
 
 
 def _thumbs(app: App, job_id: int, n: int) -> list[Path | None]:

@@ -5,82 +5,31 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image as Picture
 
 from cnsapp.bootstrap import App
-from cnsapp.errors import CnsError, InvalidInputError, UnreadableImageError
-from cnsapp.imaging.candidates import Candidate
-from cnsapp.imaging.isolated import read_image
-from cnsapp.imaging.limits import Limits
-from cnsapp.imaging.rule import ReadingRule
-from cnsapp.imaging.store import hash_file
+from cnsapp.errors import CnsError, InvalidInputError
+from cnsapp.imaging.tiling import TileSettings, slide_um
 from cnsapp.jobs.context import JobContext
-from cnsapp.ml.preprocess import Pixels, make_view
-from cnsapp.ml.streams import batches, prefetch
-from cnsapp.services.import_source import Source, limits_of, opened_source
+from cnsapp.ml.streams import prefetch
+from cnsapp.services.import_source import Source, opened_source
 from cnsapp.services.import_uploads import remove_upload
 from cnsapp.services.models import ModelView, get_model
-from cnsapp.services.predicting import MAX_THUMBS, result_name, thumb_path
+from cnsapp.services.predicting import result_name, thumb_path
+from cnsapp.services.slides import get_slide, latest_settings, set_aside
 from cnsapp.services.tables import RowWriter, csv_file, safe_cell
 from cnsapp.tasks.features import time_left
+from cnsapp.tasks.predict_reading import Chunk, Reader
 from cnsapp.tasks.resources import LoadedModel, model_rule, predictor_of
 
-CHUNK = 32
-THUMB = 256
 SHOWN_FAILURES = 500  # of the unreadable files that a result lists by name
 UNSURE = "unsure"  # the decision below the model's threshold
-
-
-@dataclass
-class _Chunk:
-    names: list[str] = field(default_factory=list)
-    shas: list[str] = field(default_factory=list)
-    pictures: list[Pixels] = field(default_factory=list)
-
-
-@dataclass
-class _Reader:
-    """Reads files in a second thread while the network runs."""
-
-    app: App
-    job_id: int
-    size: int
-    rule: ReadingRule
-    limits: Limits
-    failed: list[dict[str, str]] = field(default_factory=list)
-    n_read: int = 0
-
-    def chunks(self, candidates: Sequence[Candidate]) -> Iterator[_Chunk]:
-        """Yield what can be read at network size; note the rest."""
-        for part in batches(candidates, CHUNK):
-            chunk = _Chunk()
-            for candidate in part:
-                self._read(candidate, chunk)
-            yield chunk
-
-    def _read(self, candidate: Candidate, chunk: _Chunk) -> None:
-        try:
-            pixels = read_image(candidate.path, self.rule, self.limits).pixels
-            sha256, _ = hash_file(candidate.path)
-        except UnreadableImageError as error:
-            self.failed.append({"file": candidate.name, "reason": error.what})
-            return
-        except OSError as error:
-            reason = f"The file cannot be read: {error.strerror or error}."
-            self.failed.append({"file": candidate.name, "reason": reason})
-            return
-        if self.n_read < MAX_THUMBS:
-            _save_thumb(pixels, thumb_path(self.app, self.job_id, self.n_read))
-        self.n_read += 1
-        chunk.names.append(candidate.name)
-        chunk.shas.append(sha256)
-        chunk.pictures.append(make_view(pixels, self.size))
+PLACE = ("x", "y", "side")  # of a tile, in pixels of its slide's finest level
 
 
 def run(app: App, job: JobContext) -> dict[str, Any]:
@@ -92,6 +41,8 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     loaded = predictor_of(app, model)
     thumbs = thumb_path(app, job.id, 0).parent
     try:
+        if job.payload.get("slide_id") is not None:
+            return _predict_stored(app, job, model, loaded)
         with opened_source(app, path, None if roots is None else list(map(Path, roots))) as source:
             result = _predict(app, job, model, loaded, source)
     except BaseException:
@@ -108,20 +59,85 @@ def _predict(
         raise InvalidInputError(
             f"There are no images in {source.root}.", "", "Choose a folder with images."
         )
-    reader = _Reader(
-        app, job.id, loaded.size, model_rule(app, model), limits_of(app),
+    reader = Reader(
+        app, job.id, loaded.size, model_rule(app, model),
         failed=[{"file": name, "reason": reason} for name, reason in source.refused],
     )  # fmt: skip
+    slides, rest = set_aside(app, source)
+    settings = _tile_settings(app, job, model)
+    if slides:
+        job.progress(0.0, "Looking for tissue on the slides")
+    planned = reader.plan(slides, settings)
+    chunks = chain(reader.files(rest.candidates), reader.slides(planned, settings))
+    total = len(rest.candidates) + sum(len(slide.tiles) for slide in planned)
+    result = _table(app, job, model, loaded, reader, chunks, total, bool(planned))
+    if planned:
+        result["tiles"] = settings.as_json()
+        result["slides"] = [
+            {
+                "file": slide.name,
+                "sha256": slide.sha256,
+                "width": slide.facts.width,
+                "height": slide.facts.height,
+                "um_per_px": slide_um(slide.facts, settings),
+                "n": len(slide.tiles),
+            }
+            for slide in planned
+        ]
+    return result
+
+
+def _predict_stored(
+    app: App, job: JobContext, model: ModelView, loaded: LoadedModel
+) -> dict[str, Any]:
+    """Predict the tiles of a slide of the project, labelled ones by the fold that left them out."""
+    slide = get_slide(app.store, project_id=model.project_id, slide_id=int(job.payload["slide_id"]))
+    reader = Reader(app, job.id, loaded.size, model_rule(app, model))
+    reader.keep_picture(slide)
+    chunks = reader.stored(slide, model)
+    result = _table(app, job, model, loaded, reader, chunks, slide.n_tiles, True, folds=True)
+    facts = {
+        "file": slide.name,
+        "sha256": slide.sha256,
+        "width": slide.width,
+        "height": slide.height,
+        "um_per_px": slide.um_per_px,
+        "n": slide.n_tiles,
+        "slide_id": slide.id,
+    }
+    return result | {"slides": [facts], "tiles": slide.settings.as_json()}
+
+
+def _tile_settings(app: App, job: JobContext, model: ModelView) -> TileSettings:
+    """Return how slides are cut: as asked, else as the project's own slides were."""
+    if job.payload.get("tiles") is not None:
+        return TileSettings.from_json(job.payload["tiles"])
+    return latest_settings(app.store, project_id=model.project_id)
+
+
+def _table(
+    app: App,
+    job: JobContext,
+    model: ModelView,
+    loaded: LoadedModel,
+    reader: Reader,
+    chunks: Iterable[Chunk],
+    total: int,
+    places: bool,
+    folds: bool = False,
+) -> dict[str, Any]:
+    """Write the table as the chunks come; return the result without its slides."""
     csv = f"exports/{result_name(job.id)}"
     said: Counter[str] = Counter()
-    total, began = len(source.candidates), time.monotonic()
-    with csv_file(app.store.path(csv), columns_of(model)) as writer:
-        for n, chunk in enumerate(prefetch(reader.chunks(source.candidates), ahead=2), 1):
+    done, began = 0, time.monotonic()
+    columns = columns_of(model) + (list(PLACE) if places else []) + (["fold"] if folds else [])
+    with csv_file(app.store.path(csv), columns) as writer:
+        for chunk in prefetch(chunks, ahead=2):
             job.check_cancelled()
             if chunk.pictures:
-                _write(writer, chunk, model, loaded, said)
-            done = min(n * CHUNK, total)
-            job.progress(done / total, _message(done, total, time.monotonic() - began))
+                _write(writer, chunk, model, loaded, said, places, folds)
+            done = min(done + len(chunk.pictures), total)
+            job.progress(done / max(total, 1), _message(done, total, time.monotonic() - began))
         if not said:
             raise _nothing_read(reader.failed)
     return {
@@ -135,38 +151,42 @@ def _predict(
 
 
 def columns_of(model: ModelView) -> list[str]:
-    """Return the columns of a table of predictions."""
+    """Return the columns of a table of predictions; those of tiles have their places behind."""
     head = ["file", "sha256", "predicted", "confidence", "decision", "model_id"]
     return head + [f"p_{name}" for name in model.class_names]
 
 
 def _write(
-    writer: RowWriter, chunk: _Chunk, model: ModelView, loaded: LoadedModel, said: Counter[str]
+    writer: RowWriter,
+    chunk: Chunk,
+    model: ModelView,
+    loaded: LoadedModel,
+    said: Counter[str],
+    places: bool,
+    folds: bool,
 ) -> None:
     with loaded.lock:
         probabilities = loaded.predictor.predict(chunk.pictures)  # (N, K)
-    for name, sha256, row in zip(chunk.names, chunk.shas, probabilities, strict=True):
+    rows = zip(chunk.names, chunk.shas, probabilities, chunk.places, chunk.known, strict=True)
+    for name, sha256, now, place, known in rows:
+        row = now if known is None else known[0]
         best = int(np.argmax(row))
         said[model.class_names[best]] += 1
         label = safe_cell(model.class_names[best])
-        writer.writerow(
-            [
-                safe_cell(name),
-                sha256,
-                label,
-                f"{row[best]:.6f}",
-                label if row[best] >= loaded.threshold else UNSURE,
-                model.id,
-                *(f"{p:.6f}" for p in row),
-            ]
-        )
-
-
-def _save_thumb(pixels: Pixels, target: Path) -> None:
-    image = Picture.fromarray(pixels)
-    image.thumbnail((THUMB, THUMB))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    image.save(target, "JPEG", quality=85)
+        cells = [
+            safe_cell(name),
+            sha256,
+            label,
+            f"{row[best]:.6f}",
+            label if row[best] >= loaded.threshold else UNSURE,
+            model.id,
+            *(f"{p:.6f}" for p in row),
+        ]
+        if places:
+            cells += list(place or ("", "", ""))
+        if folds:
+            cells.append("" if known is None or known[1] is None else known[1])
+        writer.writerow(cells)
 
 
 def _nothing_read(failed: Sequence[dict[str, str]]) -> CnsError:
