@@ -12,7 +12,7 @@ from PIL import Image
 from cnsapp.imaging.store import PART, own_name
 
 THUMB_SIDE = 256
-VIEW_SIDE = 1600
+VIEW_SIDE = 2048  # the usual tile is its own view: shrinking it took longer than reading it
 QUALITY = 85
 GAP = 2.0  # as `reducing_gap` of Pillow's resize
 STRIP = 512  # rows worked on at a time

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-DISPLAY_SIDE = 1600  # long side of the display image, as the importer makes it
+DISPLAY_SIDE = 2048  # long side of the display image, as the importer makes it
 STRONGEST = 0.8  # opacity where the evidence is largest; the tissue stays visible under it
 
 # from nothing to strong: violet, red, orange, yellow (anchors of Matplotlib's "inferno", CC0). It

@@ -4,7 +4,7 @@
 // Closer, or with other channels, a canvas over it is drawn: the display-size picture first, and
 // tiles of a larger picture as they come.
 
-const VIEW_SIDE = 1600; // px: larger pictures have tiles
+const VIEW_SIDE = 2048; // px: larger pictures have tiles
 const CLOSEST = 40; // pixels of the screen that one pixel of the picture may fill
 const PIXELS_FROM = 3; // enlarged more than this, pixels are shown as squares
 const STEP = 1.5; // of one press of + or -
