@@ -84,7 +84,7 @@ class Reading:
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing to set: all files are plain 8-bit pictures."""
-        return not any(k.is_deep or k.has_pages or k.has_channels or _clear(k) for k in self.kinds)
+        return not any(has_choices(kind.facts) for kind in self.kinds)
 
 
 def _clear(kind: FileKind) -> bool:
@@ -120,6 +120,12 @@ def get_reading(store: Store, *, project_id: int) -> Reading:
     with store.reading() as session:
         rule = _rule(_project(session, project_id))
     return Reading(rule, file_kinds(store, project_id=project_id))
+
+
+def has_choices(facts: dict[str, Any]) -> bool:
+    """Return whether a rule has a say in how a file with these facts looks."""
+    kind = FileKind(facts)
+    return kind.is_deep or kind.has_pages or kind.has_channels or _clear(kind)
 
 
 def what_changes(app: App, *, project_id: int, rule: ReadingRule) -> Change:

@@ -19,7 +19,7 @@ from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.rule_changes import SAMPLE_WORDS, FileKind
 from cnsapp.services.images import ImageDetail, get_image
 from cnsapp.services.import_source import limits_of
-from cnsapp.services.reading import get_reading
+from cnsapp.services.reading import get_reading, has_choices
 from cnsapp.services.reading_levels import pick_images
 
 SIDE = 256  # pixels, as the thumbnails that stand beside them
@@ -84,7 +84,7 @@ def preview(app: App, *, project_id: int, rule: ReadingRule, patience: float = 1
 def examples(app: App, *, project_id: int) -> list[Look]:
     """Return up to 6 images that the rule has a say in, as they are."""
     kinds = get_reading(app.store, project_id=project_id).kinds
-    special = [k for k in kinds if k.is_deep or k.has_pages or k.has_channels or k.has_alpha]
+    special = [kind for kind in kinds if has_choices(kind.facts)]
     picked = pick_images(app.store, project_id, special, SHOWN)
     images = [get_image(app.store, image_id=image_id) for image_id, _ in picked]
     return [Look(image, kind_words(FileKind(image.facts)), None) for image in images]

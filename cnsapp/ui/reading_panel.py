@@ -299,10 +299,8 @@ def confirm(here: Here, project: ProjectView, wished: ReadingRule, change: Chang
         for line in consequences(change):
             st.markdown(line)
         st.caption("Originals and labels stay as they are. It can be put back the same way.")
-        if st.button("Apply", type="primary", key="reading_confirm"):
-            reading.apply_rule(
-                here.app, project_id=project.id, rule=wished, requested_by=here.annotator
-            )
+        if st.button("Apply", type="primary", key="reading_confirm", on_click=_apply,
+                     args=(here, project, wished)):  # fmt: skip
             st.rerun()
 
 
@@ -329,8 +327,12 @@ def last_change(here: Here, project: ProjectView) -> None:
 
 
 def _go_on(here: Here, project: ProjectView) -> None:
-    rule = reading.get_reading(here.app.store, project_id=project.id).rule
-    reading.apply_rule(here.app, project_id=project.id, rule=rule, requested_by=here.annotator)
+    _apply(here, project, reading.get_reading(here.app.store, project_id=project.id).rule)
+
+
+def _apply(here: Here, project: ProjectView, rule: ReadingRule) -> None:
+    with frame.guard():
+        reading.apply_rule(here.app, project_id=project.id, rule=rule, requested_by=here.annotator)
 
 
 def _left(here: Here, project: ProjectView) -> int:
