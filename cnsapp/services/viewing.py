@@ -100,7 +100,8 @@ def pyramid(app: App, *, image_id: int, channel: int | None = None) -> Pyramid |
     found = find_pyramid(source.folder)
     if found is not None:
         return found
-    return _maker.ask(source.folder, source, image_path(app.store, image_id=image_id))
+    _maker.ask(source.folder, source, image_path(app.store, image_id=image_id))
+    return None
 
 
 def tile(
@@ -196,23 +197,25 @@ def _channels(rule: ReadingRule, facts: dict[str, Any]) -> tuple[ChannelView, ..
 
 
 class _Maker:
-    """Makes each pyramid once, however many ask for it, and remembers what is on its way."""
+    """Makes each pyramid once, however many ask for it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.under_way: dict[Path, Future[Pyramid]] = {}
         self.threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tiles")
 
-    def ask(self, folder: Path, source: _Source, original: Path) -> Pyramid | None:
+    def ask(self, folder: Path, source: _Source, original: Path) -> None:
+        """Have it made; raise what the last attempt failed with, once."""
         with self.lock:
             job = self.under_way.get(folder)
-            if job is None:
-                self.under_way[folder] = self.threads.submit(_make, folder, source, original)
-                return None
-            if not job.done():
-                return None
-            del self.under_way[folder]
-        return job.result()
+            if job is not None and not job.done():
+                return
+            failed = self.under_way.pop(folder).exception() if job is not None else None
+            if failed is not None:
+                raise failed
+            if find_pyramid(folder) is not None:  # it came while we asked
+                return
+            self.under_way[folder] = self.threads.submit(_make, folder, source, original)
 
 
 def _make(folder: Path, source: _Source, original: Path) -> Pyramid:

@@ -111,8 +111,7 @@ function labelTargets(s, kind, classId) {
     s.pos += 1;
     s.paint(ids);
     sendNow(s);
-    fetchAhead(s);
-    askForMore(s);
+    lookAhead(s);
   } else {
     afterLabel(s, ids);
     s.paint(ids);

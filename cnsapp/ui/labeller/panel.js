@@ -79,7 +79,10 @@ function choice(s, c) {
   return node;
 }
 
+// The counts change with an answer of the server, not with a key.
 function paintPanel(s) {
+  if (s.painted && s.painted.counts === s.counts && s.painted.nodes === s.ui.counts) return;
+  s.painted = { counts: s.counts, nodes: s.ui.counts };
   const counts = s.counts || { images: 0, labelled: 0, per_class: {} };
   const share = counts.images ? (100 * counts.labelled) / counts.images : 0;
   s.ui.progress.replaceChildren(el("b", "", { text: number(counts.labelled) }), ` of ${number(counts.images)} labelled`);
@@ -98,7 +101,10 @@ function paintChoice(s, ids) {
   const first = labels[0] || { state: "none" };
   const same = labels.every((l) => l.state === first.state && l.class_id === first.class_id);
   const current = !same ? null : first.state === "label" ? first.class_id : first.state;
-  for (const [id, node] of s.ui.choices) node.setAttribute("aria-pressed", String(id === current));
+  for (const [id, node] of s.ui.choices) {
+    const pressed = String(id === current);
+    if (node.getAttribute("aria-pressed") !== pressed) node.setAttribute("aria-pressed", pressed);
+  }
 }
 
 function paintSaved(s) {

@@ -118,13 +118,23 @@ function fetchPicture(s, row) {
   s.pictures = s.pictures || new Map();
   let entry = s.pictures.get(row.id);
   if (entry) return entry;
-  const img = el("img", "", { alt: "", draggable: "false" });
+  const img = el("img", "", { alt: "", draggable: "false", decoding: "sync" }); // it is decoded when it is shown
   img.src = viewUrl(row);
   entry = { img, ready: false };
   entry.loaded = img.decode().then(() => void (entry.ready = true));
   entry.loaded.catch(() => s.pictures.delete(row.id));
   s.pictures.set(row.id, entry);
   return entry;
+}
+
+// Behind the frame that a key press draws: decoding the next pictures must not delay this one.
+function lookAhead(s) {
+  if (s.looking) return;
+  s.looking = requestAnimationFrame(() => setTimeout(() => {
+    s.looking = 0;
+    fetchAhead(s);
+    askForMore(s);
+  }));
 }
 
 function fetchAhead(s) {
@@ -138,7 +148,7 @@ function singleKey(s, e) {
   const steps = { ArrowLeft: s.pos - 1, ArrowRight: s.pos + 1, PageUp: s.pos - 1, PageDown: s.pos + 1, Home: 0 };
   if (!(e.key in steps)) return false;
   goTo(s, steps[e.key]);
-  fetchAhead(s);
+  lookAhead(s);
   return true;
 }
 
