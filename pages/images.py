@@ -18,10 +18,11 @@ from cnsapp.ui.import_panel import import_panel
 from cnsapp.ui.import_report import show_report
 from cnsapp.ui.labeller import closeup
 from cnsapp.ui.quality_panel import quality_panel
+from cnsapp.ui.slides_panel import has_slides, slides_section
 from cnsapp.ui.tables import Column, facts, table, text, when
 
 PAGE = 60
-BROWSE, QUALITY, FILES, IMPORT = "Browse", "Quality", "Files", "Import"
+BROWSE, SLIDES, QUALITY, FILES, IMPORT = "Browse", "Slides", "Quality", "Files", "Import"
 STATE_WORDS = {"none": "", "skip": "skipped", "unsure": "unsure"}
 SOURCES = {
     "human": "by hand",
@@ -46,7 +47,7 @@ def main() -> None:
     others = file_check.count_by_status(here.app.store, project_id=project.id)
     has_images = bool(counts.images or others)
     if has_images:
-        tab = choose_tab(counts)
+        tab = choose_tab(counts, has_slides(here, project))
     else:
         st.info(
             "This project has no images yet. Choose a folder, a zip or files. A broken file never "
@@ -64,6 +65,8 @@ def main() -> None:
         return
     if tab == IMPORT or not has_images:
         import_panel(here, project)
+    elif tab == SLIDES:
+        slides_section(here, project)
     elif tab == QUALITY:
         quality_panel(here, project, lambda image_id: open_image(here, project, image_id))
     else:
@@ -88,14 +91,14 @@ def what_is_here(counts: Counts | None) -> str:
     return f"{words.plural(counts.images, 'image')}: {', '.join(looked_at)}."
 
 
-def choose_tab(counts: Counts) -> str:
+def choose_tab(counts: Counts, with_slides: bool) -> str:
     """Draw the two sides of the page, and the way on to labelling."""
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
         tab = st.segmented_control(
             "View",
-            [BROWSE, QUALITY, FILES, IMPORT],
+            [BROWSE, *([SLIDES] if with_slides else []), QUALITY, FILES, IMPORT],
             key="images_tab",
             default=BROWSE,
             required=True,

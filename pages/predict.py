@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from cnsapp.errors import CnsError
-from cnsapp.services import importing, jobs, models, predicting, projects
+from cnsapp.services import importing, jobs, models, predicting, projects, slides
 from cnsapp.services.jobs import JobView
 from cnsapp.services.models import ModelView
 from cnsapp.services.predicting import Results
@@ -17,11 +17,13 @@ from cnsapp.services.projects import ProjectView
 from cnsapp.ui import frame, pictures, words
 from cnsapp.ui.components import Tile, gallery
 from cnsapp.ui.frame import Here
-from cnsapp.ui.pickers import choose_model
+from cnsapp.ui.pickers import choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
+from cnsapp.ui.slide_map import show_maps
 from cnsapp.ui.tables import Bar, bars, swatch, text
 
 UPLOAD, FOLDER = "Upload files or a zip", "Folder on this computer"
+SLIDE = "A slide of this project"
 SHOWN = 120  # pictures of the gallery
 ANY_CLASS, ANY_DECISION = "Any class", "Any decision"
 SURE, UNSURE = "Decided", "Unsure"
@@ -71,22 +73,36 @@ def predictions(here: Here, project: ProjectView) -> list[JobView]:
 
 def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> None:
     """Draw the choice of model and images, and the button that starts."""
+    own = slides.list_slides(here.app.store, project_id=project.id)
+    asked = number_in_address("slide")
+    if asked in {slide.id for slide in own} and st.session_state.get("predict_asked") != asked:
+        st.session_state.update(predict_asked=asked, predict_from=SLIDE, predict_own=asked)
     left, right = st.columns([2, 3], gap="large")
     with left:
         model = choose_model(found, key="predict_model")
         say_read_otherwise(here, model)
         source = st.segmented_control(
             "Where are the images?",
-            [UPLOAD, FOLDER],
+            [UPLOAD, FOLDER, *([SLIDE] if own else [])],
             key="predict_from",
             default=UPLOAD,
             required=True,
             persist_state="session",
         )
     files: list[Any] = []
-    path = ""
+    path, slide_id = "", None
     with right:
-        if source == UPLOAD:
+        if source == SLIDE:
+            names = {slide.id: f"{slide.name} · {slide.n_tiles:,} tiles" for slide in own}
+            slide_id = st.selectbox(
+                "Slide",
+                list(names),
+                format_func=lambda number: names[number],
+                key="predict_own",
+                help="Its tiles are predicted again and drawn over the slide as a heat map. "
+                "Labelled ones are judged by the fold that left them out.",
+            )
+        elif source == UPLOAD:
             files = list(
                 st.file_uploader(
                     "Images, or one zip", accept_multiple_files=True, key="predict_files"
@@ -96,7 +112,7 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
         else:
             path = (
                 st.text_input(
-                    "Folder, zip or image file",
+                    "Folder, zip, image or whole slide",
                     key="predict_path",
                     persist_state="session",
                     placeholder=str(Path(here.app.settings.import_roots[0]) / "new-images"),
@@ -108,11 +124,20 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
         "Predict",
         type="primary",
         key="predict_start",
-        disabled=not (files or path.strip()),
+        disabled=not (files or path.strip() or slide_id),
         icon=":material/batch_prediction:",
     ):
         return
     with frame.guard():
+        if slide_id:
+            st.session_state["predict_run"] = predicting.start_slide_prediction(
+                here.app,
+                project_id=project.id,
+                slide_id=slide_id,
+                model_id=model.id,
+                requested_by=here.annotator,
+            )
+            st.rerun()
         if files:
             where = importing.save_uploads(here.app, files=[(f.name, f) for f in files])
         else:
@@ -173,6 +198,7 @@ def show_results(here: Here, project: ProjectView, results: Results) -> None:
     with right:
         by_class(results, colors)
     failed(results)
+    show_maps(here, results, colors, model_name(here, results.model_id))
     if rows.empty:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="predict_filters"):

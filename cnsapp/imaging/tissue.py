@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Mask = NDArray[np.bool_]
 
@@ -55,6 +54,8 @@ def find_tissue(thumbnail: NDArray[np.uint8]) -> Mask:
     >>> int(find_tissue(picture).sum())
     796
     """
+    from scipy import ndimage  # the web process does without, until somebody previews a slide
+
     picture = thumbnail
     black = thumbnail.max(axis=2) < BLACK
     if is_dark_field(thumbnail):
@@ -109,6 +110,8 @@ def otsu(values: NDArray[np.float32]) -> float:
 
 
 def _without_specks_and_holes(mask: Mask, black: Mask) -> Mask:
+    from scipy import ndimage
+
     least = max(4, round(mask.size * SPECK_SHARE))
     largest = max(4, round(mask.size * HOLE_SHARE))
     kept = _large_pieces(mask, least)
@@ -118,6 +121,8 @@ def _without_specks_and_holes(mask: Mask, black: Mask) -> Mask:
 
 
 def _large_pieces(mask: Mask, least: int) -> Mask:
+    from scipy import ndimage
+
     pieces, n = ndimage.label(mask)
     if n == 0:
         return mask
@@ -130,5 +135,7 @@ def _large_pieces(mask: Mask, least: int) -> Mask:
 
 def outline(mask: Mask) -> Mask:
     """Return the inner border of the mask, one pixel wide: (H, W)."""
+    from scipy import ndimage
+
     border: Mask = mask & ~ndimage.binary_erosion(mask, border_value=0)
     return border

@@ -24,7 +24,7 @@ from cnsapp.imaging.slide_base import Pixels, SlideFacts
 from cnsapp.imaging.tiling import Tile, TileSettings, plan_tiles
 from cnsapp.imaging.tissue import Mask, find_tissue, outline
 from cnsapp.imaging.window import WindowMissingError, fit_window
-from cnsapp.services.images import reading_rule
+from cnsapp.services.images import MAX_ID, reading_rule
 from cnsapp.services.import_source import Source, find_source, limits_of, opened_source
 from db.models import Image, Slide
 from db.session import Store
@@ -211,6 +211,22 @@ def list_slides(store: Store, *, project_id: int) -> list[SlideView]:
             )
         }
         return [_view(row, *counts.get(row.id, (0, 0))) for row in rows]
+
+
+def count_slides(store: Store, *, project_id: int) -> int:
+    """Return how many slides a project has."""
+    with store.reading() as session:
+        slides = select(func.count()).select_from(Slide).where(Slide.project_id == project_id)
+        return session.scalar(slides) or 0
+
+
+def slide_sha256(store: Store, *, slide_id: int) -> str:
+    """Return the hash of a slide's file; raise NotFoundError when there is no such slide."""
+    with store.reading() as session:
+        row = session.get(Slide, slide_id) if 0 < slide_id < MAX_ID else None
+        if row is None:
+            raise NotFoundError(f"There is no slide number {slide_id}.")
+        return row.sha256
 
 
 def get_slide(store: Store, *, project_id: int, slide_id: int) -> SlideView:

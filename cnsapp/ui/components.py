@@ -127,6 +127,11 @@ def overlay(
     )
 
 
+def heat_map(*, key: str, data: Mapping[str, Any]) -> None:
+    """Draw a slide with its tiles' predictions over it; `data` as `slide_map.map_data` gives it."""
+    _component("heatmap")(key=key, data=dict(data))
+
+
 def thumb_url(image_id: int, version: str) -> str:
     """Return the address of an image's thumbnail."""
     return f"/img/thumb/{image_id}?v={version}"

@@ -9,10 +9,11 @@ from pathlib import Path
 import streamlit as st
 
 from cnsapp.bootstrap import App
+from cnsapp.imaging.tiling import TileSettings
 from cnsapp.services import importing, jobs
 from cnsapp.services.importing import Preview
 from cnsapp.services.projects import ProjectView
-from cnsapp.ui import frame, words
+from cnsapp.ui import frame, slides_panel, words
 from cnsapp.ui.folder_picker import pick_folder
 from cnsapp.ui.frame import Here
 from cnsapp.ui.import_report import show_skipped
@@ -68,15 +69,20 @@ def _from_folder(here: Here, project: ProjectView) -> None:
         )
         pick_folder(here.app, path or "", into="import_path")
     wish = _choices(uploaded=False)
+    place = st.container()  # of the slides, which a preview finds below it
     look, check, start = _buttons(bool(path))
     by_pattern = st.session_state.get("import_group") == FROM_NAME  # shown while it is being tuned
-    if not path or not (look or check or start or by_pattern):
-        return
     with frame.guard():
-        found = _lately(here.app, path, wish)
-        if start or check:
-            _start(here, project, Path(path), wish, dry_run=check)
-        show_preview(found, wish)
+        found = None
+        if path and (look or check or start or by_pattern):
+            found = _lately(here.app, path, wish)
+            slides_panel.remember(path, found)
+        with place:
+            tiles = slides_panel.tile_choices(here, project, path or "")
+        if found is not None and (start or check) and tiles is not None:
+            _start(here, project, Path(path), wish, dry_run=check, tiles=tiles)
+        if found is not None:
+            show_preview(found, wish)
 
 
 def _from_upload(here: Here, project: ProjectView) -> None:
@@ -200,6 +206,7 @@ def _start(
     *,
     dry_run: bool,
     own: Sequence[Path] = (),
+    tiles: TileSettings = TileSettings(),  # noqa: B008 - frozen
 ) -> None:
     st.session_state["import_job"] = jobs.submit_job(
         here.app.store,
@@ -211,6 +218,7 @@ def _start(
             "group_from": wish.group_from,
             "metadata": wish.metadata,
             "link": wish.link,
+            "tiles": tiles.as_json(),
             "dry_run": dry_run,
             "annotator": here.annotator or "import",
             "allowed_roots": [str(r) for r in (*here.app.settings.import_roots, *own)],
@@ -229,6 +237,11 @@ def show_preview(found: Preview, wish: Wish) -> None:
         if wish.group_from:
             parts.append(words.plural(found.n_groups, "group"))
         st.markdown(f"**Found {', '.join(parts)}.** Nothing was imported yet.")
+        if found.slides:
+            st.caption(
+                f"{words.plural(len(found.slides), 'whole slide')} among them: an import cuts "
+                "their tissue into tiles."
+            )
         if found.n_files == 0:
             st.caption("Hidden files, tables and texts are not taken for images.")
         if wish.group_from and found.n_without_group:

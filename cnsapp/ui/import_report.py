@@ -60,6 +60,11 @@ def _counts(result: dict[str, Any]) -> list[str]:
 
 
 def _notes(result: dict[str, Any]) -> None:
+    if result.get("slides"):
+        st.caption(
+            f"{words.plural(int(result['slides']), 'whole slide')}, "
+            f"{words.plural(int(result.get('tiles', 0)), 'new tile')} cut from them."
+        )
     for note in result.get("notes", []):
         st.caption(frame.plain(str(note)))
     if result.get("new_classes"):
