@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import psutil
-
 from cnsapp.errors import StoreError, UnreadableImageError
+from cnsapp.processes import process_alive
 
 BLOCK = 1 << 20
 DAY = 86_400.0
-NUMBERS_APART = 10.0  # seconds: a process that began later than that got the number anew
 PART = ".part-"  # .part-<host>-<pid>-<random> in images/ and thumbs/: files not complete yet
 
 
@@ -182,14 +180,4 @@ def is_abandoned(part: Path, prefix: str) -> bool:
         return time.time() - changed > DAY
     if int(fields[1]) == os.getpid():
         return not fields[2].startswith(_sign(os.getpid()))
-    return not _is_alive(int(fields[1]), changed)
-
-
-def _is_alive(pid: int, then: float) -> bool:
-    """Return whether the process of this number runs that had it at a moment."""
-    try:
-        return bool(psutil.Process(pid).create_time() < then + NUMBERS_APART)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True  # it is there, but not ours to look at
+    return not process_alive(int(fields[1]), seen_at=changed)

@@ -110,16 +110,6 @@ if sys.platform == "win32":
         finally:
             file.seek(0)
 
-    def process_alive(pid: int) -> bool:
-        """Say whether a process of this computer runs."""
-        kernel = ctypes.windll.kernel32
-        handle = kernel.OpenProcess(0x00100000, False, pid)  # SYNCHRONIZE
-        if not handle:
-            return False
-        running = kernel.WaitForSingleObject(handle, 0) == 0x102  # WAIT_TIMEOUT
-        kernel.CloseHandle(handle)
-        return bool(running)
-
     def be_nice() -> None:
         """Let the web process go first."""
         kernel = ctypes.windll.kernel32
@@ -130,23 +120,6 @@ else:
 
     def _lock(file: BinaryIO) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def process_alive(pid: int) -> bool:
-        """Say whether a process of this computer runs (a dead child nobody waited for does not)."""
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return not _is_zombie(pid)
-
-    def _is_zombie(pid: int) -> bool:
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            return False  # no /proc on this system
-        return stat.rpartition(")")[2].split()[:1] == ["Z"]
 
     def be_nice() -> None:
         """Let the web process go first: labelling stays quick while a model trains."""

@@ -14,8 +14,9 @@ from sqlalchemy import case, delete, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
-from cnsapp.jobs.lock import host_name, process_alive
+from cnsapp.jobs.lock import host_name
 from cnsapp.jobs.registry import title_of
+from cnsapp.processes import process_alive
 from db.models import Job, Worker
 from db.session import Store
 from db.types import utc_now

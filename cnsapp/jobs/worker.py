@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import CnsError
 from cnsapp.jobs import states
-from cnsapp.jobs.lock import WorkerLock, be_nice, host_name, process_alive, slug
+from cnsapp.jobs.lock import WorkerLock, be_nice, host_name, slug
 from cnsapp.jobs.registry import (
     all_kinds,
     import_light_tasks,
@@ -35,6 +35,7 @@ from cnsapp.jobs.registry import (
     load_watcher,
 )
 from cnsapp.jobs.running import Running, run_job
+from cnsapp.processes import process_alive
 from cnsapp.settings import Settings, read_settings
 from db.models import Job, WatchedFolder
 from db.types import utc_now

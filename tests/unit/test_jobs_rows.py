@@ -21,7 +21,7 @@ from cnsapp.bootstrap import App
 from cnsapp.errors import Cancelled, InvalidInputError, NotFoundError
 from cnsapp.jobs import states
 from cnsapp.jobs.context import JobContext, as_json
-from cnsapp.jobs.lock import WorkerLock, process_alive
+from cnsapp.jobs.lock import WorkerLock
 from cnsapp.jobs.registry import (
     EXTRA_KINDS,
     KINDS,
@@ -32,6 +32,7 @@ from cnsapp.jobs.registry import (
 )
 from cnsapp.jobs.running import in_words, run_here
 from cnsapp.jobs.supervisor import Supervisor, seconds_to_wait, worker_environment
+from cnsapp.processes import process_alive
 from cnsapp.services.jobs import (
     cancel_job,
     get_job,
