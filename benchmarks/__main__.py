@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.rows import Row, as_table
 
-GROUPS = ("web", "imports", "browsing", "learning", "labels", "viewer", "accuracy")
+GROUPS = ("web", "imports", "browsing", "quality", "learning", "labels", "viewer", "accuracy")
 RESULTS = Path("bench-results")
 
 

@@ -69,7 +69,8 @@ def grouped_folds(
 
     Where groups are given (patient, slide, animal), every group lies wholly in one fold, and an
     image without group is a group of its own. Where no image has one, blocks of neighbouring file
-    names within a class stay together, since neighbours often come from one slide. Without names
+    names within a class stay together, since neighbours often come from one slide; blocks that
+    hold two halves of one picture (groups that begin with `SAME_PICTURE`) are joined. Without names
     the folds are random.
 
     Parameters
@@ -107,7 +108,7 @@ def grouped_folds(
     for what, values in (("groups", groups), ("names", names)):
         if values is not None and len(values) != len(labels):
             raise ValueError(f"{len(values)} {what} for {len(labels)} labels")
-    any_group = groups is not None and any(group for group in groups)
+    any_group = groups is not None and any(map(_says_whose, groups))
     scheme = scheme or (BY_GROUP if any_group else BY_BLOCK if names is not None else RANDOM)
     if scheme == BY_GROUP and groups is not None and any_group:
         units = _units_of_groups(groups)
@@ -115,6 +116,8 @@ def grouped_folds(
         raise no_groups_to_split_by()
     elif scheme == BY_BLOCK and names is not None:
         units = _units_of_blocks(y, names, n_folds)
+        if groups is not None and not any_group:
+            units = _joined(units, groups)
     elif scheme == RANDOM:
         units = np.arange(len(labels))
     else:
@@ -142,6 +145,20 @@ def _units_of_groups(groups: Sequence[str | None]) -> Ints:
     numbers: dict[object, int] = {}
     keys = [group or (i,) for i, group in enumerate(groups)]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def _says_whose(group: str | None) -> bool:
+    """Return whether a group is a patient, a slide or the like, not merely two of one picture."""
+    return bool(group) and not str(group).startswith(SAME_PICTURE)
+
+
+def _joined(units: Ints, groups: Sequence[str | None]) -> Ints:
+    """Return units where those that share a group are one."""
+    joined = units.copy()
+    for group in {group for group in groups if group}:
+        members = joined[[g == group for g in groups]]
+        joined[np.isin(joined, members)] = members.min()
+    return np.unique(joined, return_inverse=True)[1].astype(np.int64)
 
 
 def _units_of_blocks(labels: Ints, names: Sequence[str], n_blocks: int) -> Ints:

@@ -89,6 +89,7 @@ def measure(pixels: Pixels) -> tuple[Measures, bytes | None]:
         small = picture.resize((COLOR_SIDE, COLOR_SIDE), Image.Resampling.BOX)
     lab = to_lab(np.asarray(small)).reshape(-1, 3).T  # (3, N)
     mean = lab.mean(axis=1)
+    off = lab - mean[:, None]
     over, under = _clipped(np.asarray(picture))
     measures = Measures(
         focus=focus(gray),
@@ -99,7 +100,7 @@ def measure(pixels: Pixels) -> tuple[Measures, bytes | None]:
         lightness=float(mean[0]),
         green_red=float(mean[1]),
         blue_yellow=float(mean[2]),
-        spread=float(np.sqrt((lab * lab).mean(axis=1).sum() - (mean * mean).sum())),
+        spread=float(np.sqrt((off * off).mean(axis=1).sum())),
     )
     squeezed = Image.fromarray(gray).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return measures, signature(np.asarray(squeezed))

@@ -23,7 +23,7 @@ from cnsapp.services.tables import csv_file, safe_cell
 from db.models import Image, LabelClass, LabelEvent
 from db.session import Store
 
-LABEL_COLUMNS = ("file", "sha256", "label", "annotator", "created_at", "group")
+LABEL_COLUMNS = ("file", "sha256", "label", "annotator", "created_at", "group", "status")
 DATASET_COLUMNS = ("file", "sha256", "label", "group", "original", "annotator", "created_at")
 TABLE = "labels.csv"  # beside the class folders of a dataset
 PAGE = 2000  # images a query
@@ -72,12 +72,14 @@ class _Labelled:
     annotator: str
     created_at: str
     group: str
+    status: str = "ok"
     meta: dict[str, str] = field(default_factory=dict)
 
 
 def export_labels(app: App, *, project_id: int, out: Path) -> Exported:
-    """Write the current labels as CSV: ``file, sha256, label, annotator, created_at, group``.
+    """Write the current labels as CSV: ``file, sha256, label, annotator, created_at, group``, ``status``.
 
+    The labels of excluded images are among them: their status is “excluded”, of others “ok”.
     Where the project has metadata, a column ``meta_<name>`` follows for each of its names.
 
     UTF-8 with a byte-order mark, so that Excel shows accents and umlauts; read it in Python with
@@ -96,6 +98,7 @@ def export_labels(app: App, *, project_id: int, out: Path) -> Exported:
                     safe_cell(row.annotator),
                     row.created_at,
                     safe_cell(row.group),
+                    row.status,
                     *(safe_cell(row.meta.get(name, "")) for name in names),
                 )
             )
@@ -139,6 +142,8 @@ def export_dataset(
     try:
         with csv_file(partial / TABLE, DATASET_COLUMNS) as writer:
             for row in _labelled(app.store, project_id):
+                if row.status == "excluded":
+                    continue
                 if check_cancelled is not None:
                     check_cancelled()
                 source = app.store.path(row.stored_path)
@@ -293,6 +298,7 @@ def _page(store: Store, project_id: int, after: int, with_meta: bool) -> list[_L
                 annotator=annotator,
                 created_at=created_at.isoformat(timespec="seconds"),
                 group=image.group_key or "",
+                status=image.status,
                 meta=meta.get(image.id, {}),
             )
             for image, label, annotator, created_at in rows

@@ -132,9 +132,9 @@ def _tallies(app: App) -> Check:
         }
         counted: dict[tuple[int, str], int] = {}
         for project_id, state, class_id, n in session.execute(
-            select(
-                Image.project_id, Image.current_state, Image.current_class_id, func.count()
-            ).group_by(Image.project_id, Image.current_state, Image.current_class_id)
+            select(Image.project_id, Image.current_state, Image.current_class_id, func.count())
+            .where(Image.status == "ok")
+            .group_by(Image.project_id, Image.current_state, Image.current_class_id)
         ):
             keys = ["images"] + ([f"state:{state}"] if state != "none" else [])
             keys += [f"class:{class_id}"] if state == "label" else []

@@ -15,7 +15,12 @@ KINDS = {"apart": "looked at", "fine": "found right", "found": "found again"}
 def exclusion_controls(here: Here, image: ImageDetail) -> None:
     """Draw the button that excludes an image in use, or restores an excluded one."""
     if image.status == "excluded":
-        if st.button("Restore this image", icon=":material/undo:", key="image_restore"):
+        if st.button(
+            "Restore this image",
+            icon=":material/undo:",
+            key="image_restore",
+            help="Takes it back into lists, counts and training, with its labels.",
+        ):
             with guard():
                 exclusion.restore(
                     here.app.store,
@@ -24,7 +29,6 @@ def exclusion_controls(here: Here, image: ImageDetail) -> None:
                     who=here.annotator,
                 )
                 st.rerun()
-        st.caption("Excluded: in no list, count or training. Its labels are kept.")
     elif image.status == "ok":
         st.button(
             "Exclude this image",

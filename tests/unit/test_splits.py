@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnsapp.domain.splits import grouped_folds, natural_key
+from cnsapp.domain.splits import BY_BLOCK, SAME_PICTURE, grouped_folds, natural_key
 from cnsapp.errors import InvalidInputError
 
 
@@ -113,3 +113,15 @@ def test_by_group_without_any_group_is_refused_rather_than_split_at_random(
 ) -> None:
     with pytest.raises(InvalidInputError, match="no labelled image has a group"):
         grouped_folds(np.arange(6) % 2, groups, scheme="by group")
+
+
+def test_two_halves_of_one_picture_stay_together_where_there_are_no_groups() -> None:
+    labels = np.array([0, 1] * 20)
+    names = [f"tile_{k:02}.png" for k in range(40)]
+    groups: list[str | None] = [None] * 40
+    groups[0] = groups[38] = f"{SAME_PICTURE}1"  # the first and the last block of class 0
+    plan = grouped_folds(labels, groups, names=names)
+    assert plan.scheme == BY_BLOCK
+    assert plan.folds[0] == plan.folds[38]
+    apart = grouped_folds(labels, None, names=names)
+    assert apart.scheme == BY_BLOCK and apart.folds[0] != apart.folds[38]
