@@ -1,8 +1,8 @@
 """The quick model: a linear head on cached features, with an honest score, in seconds.
 
-Every image is predicted by a head that saw neither it nor its group (out-of-fold). How strongly
-that head is regularised was chosen inside its own training images (nested), so that the reported
-score was not tuned on itself. The published head is then fitted to all images.
+Every image is predicted by a head that saw neither it nor its group (`held_out`), and simpler
+models on the same folds say what the score is worth (`controls`). The published head is then fitted
+to all images.
 """
 
 from __future__ import annotations
@@ -19,51 +19,15 @@ from cnsapp.domain.calibration import (
     fit_temperature,
     softmax,
 )
-from cnsapp.domain.metrics import Evaluation, balanced_accuracy, confusion_matrix, evaluate
-from cnsapp.domain.splits import BY_GROUP, FoldPlan, grouped_folds
+from cnsapp.domain.metrics import Evaluation, evaluate
+from cnsapp.domain.splits import grouped_folds
 from cnsapp.errors import Cancelled, CnsError
+from cnsapp.ml.controls import data_warnings, score_controls
 from cnsapp.ml.features import FeatureLayout
-from cnsapp.ml.heads import LinearHead, class_weights, fit_head, fit_heads, standardiser
+from cnsapp.ml.heads import LinearHead, class_weights, fit_head
+from cnsapp.ml.held_out import Floats, HeldOut, Ints, QuickOptions, pick, view_shares
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-NEVER = -1e4
-"""Logit of a class that the training images of a fold did not contain: probability 0."""
-
-
-@dataclass(frozen=True)
-class QuickOptions:
-    """Choices of a quick model.
-
-    Attributes
-    ----------
-    stages
-        Backbone stages that the head reads; None takes the backbone's own choice from the caller.
-    strengths
-        Inverse penalties C to choose among, rising.
-    extra_view_share
-        Share of an image's weight in training that its jittered views carry together, 0 to 1.
-    n_folds, n_inner_folds
-        Outer folds for the score, inner folds for the choice.
-    scheme
-        `by group`, `by file-name blocks`, `random`, or None: groups if any, else blocks.
-    threshold
-        Confidence in 0 to 1 below which the model says "unsure".
-    predict_views
-        Views averaged at prediction.
-    last_layer_control
-        Also score the usual linear probe on the last layer (some seconds more).
-    """
-
-    stages: tuple[str, ...] | None = None
-    strengths: tuple[float, ...] = (0.003, 0.01, 0.03)
-    extra_view_share: float = 0.15
-    n_folds: int = 5
-    n_inner_folds: int = 3
-    scheme: str | None = None
-    threshold: float = 0.5
-    predict_views: tuple[str, ...] = ("clean",)
-    last_layer_control: bool = False
+__all__ = ["QuickOptions", "QuickProgress", "QuickResult", "train_quick"]
 
 
 @dataclass(frozen=True)
@@ -208,7 +172,7 @@ def train_quick(
     columns = layout.columns(chosen)
     read = features if len(columns) == features.shape[2] else features[:, :, columns]
     x = np.ascontiguousarray(read, np.float32)  # no copy where the caller brought these alone
-    run = _Run(x, labels, len(ids), groups, names, plan, options, seed)
+    run = HeldOut(x, labels, len(ids), groups, names, plan, options, seed)
     total = plan.n_folds + 2
     for fold in range(plan.n_folds):
         if cancelled is not None and cancelled():
@@ -226,19 +190,14 @@ def train_quick(
     if progress is not None:
         progress(QuickProgress(total - 1, total, "Scores and controls", run.score_so_far()))
     result = _report(run, head, strength, chosen, ids, class_labels)
-    controls = _controls(run, features, colour, layout, options)
+    controls = score_controls(run, features, colour, layout)
     result.controls.update(controls)
-    result.warnings.extend(_data_warnings(given, labels_in, present, result))
+    result.warnings.extend(
+        data_warnings(given, labels_in, present, result.evaluation, controls["colour"])
+    )
     if progress is not None:
         progress(QuickProgress(total, total, "Done", result.evaluation.balanced_accuracy))
     return result
-
-
-def view_shares(n_views: int, extra: float) -> Floats:
-    """Return (V,) weights that sum to 1: the clean view first, the others share `extra`."""
-    if n_views == 1:
-        return np.ones(1, np.float32)
-    return np.array([1 - extra] + [extra / (n_views - 1)] * (n_views - 1), np.float32)
 
 
 def _present_classes(y: Ints, names: Sequence[str]) -> Ints:
@@ -254,121 +213,8 @@ def _present_classes(y: Ints, names: Sequence[str]) -> Ints:
     return present
 
 
-class _Run:
-    """The state of one training: what each held-out fold said, under every strength."""
-
-    def __init__(
-        self,
-        x: Floats,
-        labels: Ints,
-        n_classes: int,
-        groups: Sequence[str | None] | None,
-        names: Sequence[str] | None,
-        plan: FoldPlan,
-        options: QuickOptions,
-        seed: int,
-    ) -> None:
-        self.x, self.labels, self.n_classes = x, labels, n_classes
-        self.groups, self.names, self.plan = groups, names, plan
-        self.options, self.seed = options, seed
-        self.strengths = np.asarray(options.strengths, np.float32)
-        shape = (len(self.strengths), len(labels), n_classes)
-        self.all_logits = np.full(shape, np.nan)  # under every strength: for the final choice only
-        self.logits = np.full(shape[1:], np.nan)  # under the strength chosen without this fold
-
-    def hold_out(self, fold: int) -> None:
-        """Fit on the other folds (choosing the strength among them) and predict this one."""
-        train = np.flatnonzero(self.plan.folds != fold)
-        test = np.flatnonzero(self.plan.folds == fold)
-        x, y = self.x[train], self.labels[train]
-        n, v, d = x.shape
-        mean, std = standardiser(x.reshape(-1, d))
-        z = (x - mean) / std
-        groups, scheme = _pick(self.groups, train), self.plan.scheme
-        inner = grouped_folds(
-            y, groups, n_folds=self.options.n_inner_folds, seed=self.seed,
-            names=_pick(self.names, train),
-            # this fold may hold every image that has a group: the rest then goes by file names
-            scheme=None if scheme == BY_GROUP and not any(groups or []) else scheme,
-        )  # fmt: skip
-        masks = [inner.folds != k for k in range(inner.n_folds)] + [np.ones(n, bool)]
-        rows = np.stack([self._weights(y, mask, v) for mask in masks])  # (inner + 1, n v)
-        c = len(self.strengths)
-        weights, biases = fit_heads(
-            z.reshape(-1, d), np.repeat(y, v), np.repeat(rows, c, axis=0),
-            np.tile(self.strengths, len(masks)), self.n_classes,
-        )  # fmt: skip
-        weights = weights.reshape(len(masks), c, self.n_classes, d)
-        biases = biases.reshape(len(masks), c, 1, self.n_classes)
-        held = np.full((c, n, self.n_classes), np.nan)
-        for k in range(inner.n_folds):
-            out = np.flatnonzero(inner.folds == k)
-            logits = z[out, 0] @ weights[k].transpose(0, 2, 1) + biases[k]
-            held[:, out] = self._mask_absent(logits, y[out], y[inner.folds != k])
-        best = choose_strength(held, y, self.n_classes)
-        z_test = (self.x[test, 0] - mean) / std
-        logits = z_test @ weights[-1].transpose(0, 2, 1) + biases[-1]
-        self.all_logits[:, test] = self._mask_absent(logits, self.labels[test], y)
-        self.logits[test] = self.all_logits[best, test]
-
-    def _weights(self, y: Ints, mask: NDArray[np.bool_], n_views: int) -> Floats:
-        weight = np.zeros(len(y), np.float32)
-        weight[mask] = class_weights(y[mask], self.n_classes)
-        return (weight[:, None] * view_shares(n_views, self.options.extra_view_share)).ravel()
-
-    def _mask_absent(self, logits: Floats, y_out: Ints, y_train: Ints) -> NDArray[np.float64]:
-        """Rule out classes that training did not see; an image of such a class is not scored."""
-        absent = np.setdiff1d(np.arange(self.n_classes), y_train)
-        out = logits.astype(np.float64)
-        out[..., absent] = NEVER
-        out[..., np.isin(y_out, absent), :] = np.nan
-        return out
-
-    def score_so_far(self) -> float | None:
-        """Return the balanced accuracy over the images predicted so far."""
-        return _balanced(self.logits, self.labels, self.n_classes)
-
-    def final_strength(self) -> float:
-        """Choose the strength of the published head by all outer folds."""
-        return float(self.strengths[choose_strength(self.all_logits, self.labels, self.n_classes)])
-
-
-def choose_strength(held: NDArray[np.float64], y: Ints, n_classes: int) -> int:
-    """Return the position of the best strength.
-
-    The best balanced accuracy wins; among those within one standard error of it, the smallest C:
-    the simpler model holds better on new slides.
-
-    Parameters
-    ----------
-    held
-        (C, N, K) held-out logits under each strength, rising; NaN rows are left out.
-    y
-        (N,) class indices.
-    """
-    scores = [_balanced(logits, y, n_classes) for logits in held]
-    if any(score is None for score in scores):
-        return len(held) // 2
-    best = max(score for score in scores if score is not None)
-    n = int((~np.isnan(held[0]).any(1)).sum())
-    slack = ONE_STANDARD_ERROR * float(np.sqrt(best * (1 - best) / n))
-    return next(i for i, score in enumerate(scores) if score is not None and score >= best - slack)
-
-
-ONE_STANDARD_ERROR = 1.0
-
-
-def _balanced(logits: NDArray[np.float64], y: Ints, n_classes: int) -> float | None:
-    scored = ~np.isnan(logits).any(1)
-    return balanced_accuracy(confusion_matrix(y[scored], logits[scored].argmax(1), n_classes))
-
-
-def _pick(values: Sequence[str | None] | None, rows: Ints) -> list[str] | None:
-    return None if values is None else [values[i] for i in rows]
-
-
 def _report(
-    run: _Run,
+    run: HeldOut,
     head: LinearHead,
     strength: float,
     stages: tuple[str, ...],
@@ -381,7 +227,7 @@ def _report(
     probabilities[scored] = softmax(run.logits[scored], temperature)
     y, p = run.labels[scored], probabilities[scored]
     unseen = cross_fitted_probabilities(run.logits[scored], y, run.plan.folds[scored])
-    groups = _pick(run.groups, scored)
+    groups = pick(run.groups, scored)
     return QuickResult(
         head=head,
         stages=stages,
@@ -400,59 +246,3 @@ def _report(
         controls={},
         warnings=list(run.plan.warnings),
     )
-
-
-def _controls(
-    run: _Run, features: Floats, colour: Floats, layout: FeatureLayout, options: QuickOptions
-) -> dict[str, float | None]:
-    """Score simpler models on the same folds: always the commonest class, colour, last layer."""
-    majority = np.full(run.logits.shape, np.nan)
-    for fold in range(run.plan.n_folds):
-        test = run.plan.folds == fold
-        counts = np.bincount(run.labels[~test], minlength=run.n_classes)
-        majority[test] = counts
-    majority[np.isnan(run.logits).any(1)] = np.nan
-    controls = {
-        "majority": _balanced(majority, run.labels, run.n_classes),
-        "colour": _linear_control(run, colour, 1.0),
-    }
-    if options.last_layer_control:
-        _, start, stop = layout.stages[-1]
-        means = features[:, 0, start : start + (stop - start) // 2]
-        controls["last layer"] = _linear_control(run, means, 0.01)
-    return controls
-
-
-def _linear_control(run: _Run, x: Floats, strength: float) -> float | None:
-    logits = np.full(run.logits.shape, np.nan)
-    for fold in range(run.plan.n_folds):
-        train, test = run.plan.folds != fold, run.plan.folds == fold
-        y = run.labels[train]
-        head = fit_head(x[train], y, class_weights(y, run.n_classes), strength, run.n_classes)
-        logits[test] = head.logits(x[test])
-        logits[np.ix_(test, np.setdiff1d(np.arange(run.n_classes), y))] = NEVER
-    logits[np.isnan(run.logits).any(1)] = np.nan
-    return _balanced(logits, run.labels, run.n_classes)
-
-
-def _data_warnings(y: Ints, names: Sequence[str], present: Ints, result: QuickResult) -> list[str]:
-    said = []
-    left_out = [name for c, name in enumerate(names) if c not in present]
-    if left_out:
-        said.append(f"Without images, so not in the model: {', '.join(left_out)}.")
-    if len(y) < 200:
-        said.append(f"Only {len(y)} images: the score is a rough estimate, see its interval.")
-    score, colour = result.evaluation.balanced_accuracy, result.controls.get("colour")
-    chance = 1 / len(present)
-    if score is not None and colour is not None:
-        close = colour - chance >= 0.8 * (score - chance)
-        if (close or colour >= 0.8) and colour > chance + 0.1:
-            said.append(
-                f"Colour alone reaches {colour:.2f} (the model {score:.2f}): the model may be"
-                " reading the stain rather than the tissue."
-            )
-    if score is not None and result.evaluation.interval is not None:
-        low = result.evaluation.interval[0]
-        if low <= chance:
-            said.append(f"The score is not clearly above chance ({chance:.2f}).")
-    return said
