@@ -59,7 +59,8 @@ def main() -> None:
     if tab == FILES:
         files_panel(here, project)
         return
-    if running is not None and running.is_active:
+    checks = running is not None and bool(running.payload.get("dry_run"))
+    if running is not None and running.is_active and not (checks and tab == IMPORT):
         if has_images:
             browse(here, project)
         return

@@ -14,7 +14,7 @@ from cnsapp.services.watching import WatchedView
 from cnsapp.ui import frame, words
 from cnsapp.ui.folder_picker import pick_folder
 from cnsapp.ui.frame import Here
-from cnsapp.ui.tables import Column, facts, table, text, when
+from cnsapp.ui.tables import Column, table, text, when
 
 SHOWN = 200
 NO_LABELS, BY_FOLDER = "None", "Folder names"
@@ -178,13 +178,12 @@ def _one(here: Here, view: WatchedView) -> None:
             if st.button("Stop watching", key=f"unwatch_{view.id}", type="tertiary"):
                 watching.stop_watching(here.app.store, project_id=view.project_id, folder=view.path)
                 st.rerun(scope="app")
-        rows = [
-            ("Rules", text(watching.in_words(view))),
-            ("Last look", when(view.looked_at) if view.looked_at else "not yet"),
-            ("Imported", text(f"{words.plural(view.imported, 'image')} since it is watched")),
-            ("Waiting", text(words.plural(view.n_waiting, "file"))),
-        ]
-        facts(rows)
+        looked = when(view.looked_at) if view.looked_at else "not yet"
+        st.html(
+            f"<div class='cns-muted'>{text(watching.in_words(view).capitalize())} · last look "
+            f"{looked} · {text(words.plural(view.imported, 'image'))} imported · "
+            f"{text(words.plural(view.n_waiting, 'file'))} waiting</div>"
+        )
         if view.problem:
             st.error(f"{frame.plain(view.problem)} It is looked for again at every look.")
         elif view.waiting:
