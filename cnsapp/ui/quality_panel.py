@@ -147,7 +147,9 @@ def _draw_pair(
                 _half(here, project, pair, one, classes)
         with acts:
             same = pair.similarity >= 1
-            st.markdown("**The same bytes**" if same else f"**{pair.similarity:.0%} alike**")
+            st.markdown(
+                "**The same bytes**" if same else f"**{min(pair.similarity, 0.999):.1%} alike**"
+            )
             group = pair.a.item.group or pair.b.item.group
             st.button(
                 "Put both into one group", key=f"group_{sign}", width="stretch",
