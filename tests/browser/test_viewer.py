@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
-from cnsapp.services import images, projects, viewing
+from cnsapp.services import images, importing, projects, viewing
 from tests.browser.conftest import LiveApp
 from tests.browser.test_labelling import DEEP, World, wait_until
 
@@ -48,7 +48,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
-    """Return one running app for all tests; each has its own project."""
+    """Return one running app for all tests."""
     live = LiveApp(tmp_path_factory.mktemp("viewer") / "home", start_worker=False)
     yield live
     live.stop()
@@ -57,8 +57,14 @@ def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
 class Viewer(World):
     """The project in the app, and the viewer on its page."""
 
-    def __init__(self, live_app: Any, page: Any, folder: Path) -> None:
-        super().__init__(live_app, page, folder)
+    def __init__(self, live_app: Any, page: Any, folder: Path, project_id: int = 0) -> None:
+        if project_id:
+            self.live, self.page, self.store = live_app, page, live_app.store
+            self.project_id = project_id
+            self.classes = projects.list_classes(self.store, project_id=project_id)
+        else:
+            super().__init__(live_app, page, folder)
+        page.set_default_timeout(60_000)
         viewing.set_um_per_px(self.store, project_id=self.project_id, value=0.25)
         self.ids = {item.name[0]: item.id for item in self.items()}
         self.asked: list[str] = []
@@ -125,9 +131,24 @@ class Viewer(World):
                            "requestAnimationFrame(() => setTimeout(f, 60))))")  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def project_id(shared_app: LiveApp, pictures: Path) -> int:
+    """Return the project of all tests that give no label."""
+    made = projects.create_project(shared_app.store, name="Looked at", scheme="organ-systems")
+    report = importing.import_folder(shared_app.app, project_id=made.id, path=pictures)
+    assert report.imported == 5, report.skipped
+    return made.id
+
+
 @pytest.fixture
-def world(shared_app: LiveApp, page: Any, pictures: Path) -> Viewer:
-    """Return a project of its own in the shared app."""
+def world(shared_app: LiveApp, page: Any, pictures: Path, project_id: int) -> Viewer:
+    """Return the shared project in the shared app."""
+    return Viewer(shared_app, page, pictures, project_id)
+
+
+@pytest.fixture
+def own_world(shared_app: LiveApp, page: Any, pictures: Path) -> Viewer:
+    """Return a project of its own in the shared app, to be labelled."""
     return Viewer(shared_app, page, pictures)
 
 
@@ -205,7 +226,10 @@ def test_arrows_walk_over_a_zoomed_picture_and_turn_a_whole_one(world: Viewer) -
     assert world.shown() == world.ids["b"]
 
 
-def test_a_class_key_labels_the_zoomed_image_and_shows_the_next_one_whole(world: Viewer) -> None:
+def test_a_class_key_labels_the_zoomed_image_and_shows_the_next_one_whole(
+    own_world: Viewer,
+) -> None:
+    world = own_world
     world.open_at("a")
     world.page.keyboard.press("z")
     world.page.locator(".eye.close").wait_for()
@@ -217,8 +241,9 @@ def test_a_class_key_labels_the_zoomed_image_and_shows_the_next_one_whole(world:
 
 
 def test_brightness_stays_from_image_to_image_and_says_that_it_is_display_only(
-    world: Viewer,
+    own_world: Viewer,
 ) -> None:
+    world = own_world
     world.open_at("d")
     look = f"() => {{ {DEEP}; return getComputedStyle(deep('.one .frame img')).filter; }}"
     assert world.page.evaluate(look) == "none"
@@ -350,10 +375,12 @@ def test_far_enlarged_pixels_are_squares(world: Viewer) -> None:
     assert values <= {0, 1, 6, 7}, "a chess board has no gray between its fields"
 
 
-def test_two_fingers_zoom_on_a_tablet(shared_app: LiveApp, browser: Any, pictures: Path) -> None:
+def test_two_fingers_zoom_on_a_tablet(
+    shared_app: LiveApp, browser: Any, pictures: Path, project_id: int
+) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 800}, has_touch=True)
     try:
-        world = Viewer(shared_app, context.new_page(), pictures)
+        world = Viewer(shared_app, context.new_page(), pictures, project_id)
         world.open_at("a")
         before = world.percent()
         x, y = world.middle()
@@ -370,7 +397,10 @@ def test_two_fingers_zoom_on_a_tablet(shared_app: LiveApp, browser: Any, picture
         context.close()
 
 
-def test_the_large_picture_of_the_grid_zooms_and_escape_leaves_step_by_step(world: Viewer) -> None:
+def test_the_large_picture_of_the_grid_zooms_and_escape_leaves_step_by_step(
+    own_world: Viewer,
+) -> None:
+    world = own_world
     world.open()
     world.cell(0).dblclick()
     big = world.page.locator(".big")

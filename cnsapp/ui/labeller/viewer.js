@@ -4,7 +4,6 @@
 // Closer, or with other channels, a canvas over it is drawn: the display-size picture first, and
 // tiles of a larger picture as they come.
 
-const VIEW_SIDE = 2048; // px: larger pictures have tiles
 const CLOSEST = 40; // pixels of the screen that one pixel of the picture may fill
 const PIXELS_FROM = 3; // enlarged more than this, pixels are shown as squares
 const STEP = 1.5; // of one press of + or -
@@ -168,9 +167,15 @@ function draw(v) {
   if (v.s) paintScale(v);
 }
 
+// How many of its pixels, along a side, the display-size picture has; 1 until it is here.
+function shareOf({ img, w }) {
+  return img && img.naturalWidth ? Math.min(1, img.naturalWidth / w) : 1;
+}
+
 function drawPicture(v, brush, screen) {
-  const large = Math.max(v.w, v.h) > VIEW_SIDE;
-  const finer = large && screen.s > (VIEW_SIDE / Math.max(v.w, v.h)) * 1.02;
+  const share = shareOf(v);
+  const large = share < 1;
+  const finer = large && screen.s > share * 1.02;
   v.tiles.waits = false;
   const layer = finer ? askLayer(v, PICTURE) : null;
   if (!layer || !layer.ready) {
@@ -188,7 +193,7 @@ function drawChannels(v, brush, screen, on) {
   const ready = layers.every((layer) => layer.ready);
   v.tiles.waits = !ready && !v.tiles.refused;
   if (!ready) {
-    drawBase(v, brush, screen, Math.max(v.w, v.h) > VIEW_SIDE);
+    drawBase(v, brush, screen, shareOf(v) < 1);
     return [];
   }
   const black = () => {
