@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile, ImageOps, UnidentifiedImageError
 
 from cnsapp.errors import UnreadableImageError
-from cnsapp.imaging import pixel_size, png_files
+from cnsapp.imaging import jpeg_files, pixel_size, png_files
 from cnsapp.imaging.color import alpha_note, as_pixels, to_rgb, upright
 from cnsapp.imaging.decoded import Decoded, Reading, pages_note, projected, wanted_pages
 from cnsapp.imaging.limits import Limits
@@ -21,6 +21,7 @@ from cnsapp.imaging.sniff import declared_avif_size
 Image.MAX_IMAGE_PIXELS = None  # our own Limits decide, from the header, and can be raised
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is no picture
 
+WHOLE = 200_000_000  # bytes of a file that may be read at once
 HEAD = 1 << 14  # bytes in which a header tells the depth
 JP2_SIZE = b"\xff\x4f\xff\x51"  # start of a codestream and of its size segment
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -56,6 +57,9 @@ def decode(path: Path, kind: str, reading: Reading) -> Decoded:
     bits = _bits(path, kind)
     plain = kind == "PNG" and png_files.is_plain(path)
     with open_header(path, kind, reading.limits) as image:
+        jpeg = _decode_jpeg(path, image, reading) if kind == "JPEG" else None
+        if jpeg is not None:
+            return jpeg
         if plain:  # much faster than Pillow, and the same pixels
             pixels = png_files.decode_plain(path)
             if pixels is not None and pixels.shape == (image.height, image.width, 3):
@@ -130,17 +134,41 @@ def finish(image: Image.Image, kind: str, bits: int, rule: ReadingRule) -> Decod
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    if _orientation(image, notes) == 1:
+        return image  # as it is: a copy of a large scan costs a gigabyte
+    turned = ImageOps.exif_transpose(image)
+    turned.info.setdefault("icc_profile", image.info.get("icc_profile"))
+    return turned
+
+
+def _orientation(image: Image.Image, notes: list[str]) -> int:
     try:
         orientation = image.getexif().get(0x0112, 1)
         if orientation not in range(2, 9):
-            return image  # as it is: a copy of a large scan costs a gigabyte
-        turned = ImageOps.exif_transpose(image)
+            return 1
     except Exception:  # damaged EXIF of any sort must not hide a sound picture
         notes.append("The file's EXIF data are damaged and were ignored.")
-        return image
+        return 1
     notes.append("Turned upright by the file's orientation mark.")
-    turned.info.setdefault("icc_profile", image.info.get("icc_profile"))
-    return turned
+    return int(orientation)
+
+
+def _decode_jpeg(path: Path, image: Image.Image, reading: Reading) -> Decoded | None:
+    """Return a JPEG's picture by the decoder that tells of damage; None where it cannot say."""
+    if getattr(image, "n_frames", 1) > 1 or path.stat().st_size > WHOLE:
+        return None
+    pixels = jpeg_files.decode(path.read_bytes(), image.mode)
+    if pixels is None or pixels.shape[:2] != (image.height, image.width):
+        return None
+    notes: list[str] = []
+    pixels = upright(pixels, _orientation(image, notes))
+    profile = image.info.get("icc_profile")
+    if profile or pixels.ndim == 2:
+        flat = Image.fromarray(np.ascontiguousarray(pixels))
+        flat.info["icc_profile"] = profile
+        pixels = as_pixels(to_rgb(flat, notes, reading.rule.background))
+    mode = MODE_WORDS.get(image.mode, image.mode)
+    return Decoded(pixels, "JPEG", mode, 8, 1, notes)
 
 
 def _um_per_px(image: Image.Image, kind: str) -> float | None:

@@ -294,3 +294,44 @@ def test_damaged_bytes_never_raise_anything_but_a_reason(tmp_path: Path, seed: i
         assert pixels.ndim == 3
     except UnreadableImageError as error:
         assert error.what
+
+
+def jpeg_of(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_damage_inside_a_jpeg_is_no_picture(tmp_path: Path, mode: str) -> None:
+    """libjpeg shows shifted or gray blocks from there on, and Pillow says nothing."""
+    pixels = picture(shape=(200, 300, 3))
+    whole = jpeg_of(pixels if mode == "RGB" else pixels[..., 0])
+    (tmp_path / "x.jpg").write_bytes(whole)
+    with Image.open(tmp_path / "x.jpg") as opened:
+        wanted = np.asarray(opened.convert("RGB"))
+    assert (read_image(tmp_path / "x.jpg").pixels == wanted).all()
+    for place in range(len(whole) // 4, len(whole) - 3000, len(whole) // 7):
+        hole = whole[:place] + bytes(2000) + whole[place + 2000 :]
+        (tmp_path / "y.jpg").write_bytes(hole)
+        Image.open(tmp_path / "y.jpg").load()  # Pillow opens it
+        with pytest.raises(UnreadableImageError, match="damaged inside"):
+            read_image(tmp_path / "y.jpg")
+
+
+@pytest.mark.parametrize("filling", [b"\0", b"\xff"])
+def test_filling_before_the_end_of_a_jpeg_is_no_damage(tmp_path: Path, filling: bytes) -> None:
+    whole = jpeg_of(picture())
+    (tmp_path / "x.jpg").write_bytes(whole[:-2] + filling * 500 + whole[-2:] + b"trailer")
+    with Image.open(io.BytesIO(whole)) as opened:
+        assert (read_image(tmp_path / "x.jpg").pixels == np.asarray(opened)).all()
+
+
+def test_a_chunk_that_lies_about_its_length_is_refused_at_once(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).save(buffer, "PNG")
+    whole = buffer.getvalue()
+    at = whole.find(b"IDAT")
+    (tmp_path / "x.png").write_bytes(whole[: at - 4] + b"\x7f\xff\xff\xff" + whole[at:])
+    with pytest.raises(UnreadableImageError, match="cut off"):
+        read_image(tmp_path / "x.png")
