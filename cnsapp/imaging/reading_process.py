@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,17 @@ class Answer:
 
 def memory_bound(limits: Limits) -> int:
     """Return how many bytes decoding may take: what the largest allowed image needs."""
-    ram = int(psutil.virtual_memory().total * RAM_SHARE)
-    return min(BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels, ram)
+    return min(BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels, int(_ram() * RAM_SHARE))
+
+
+@cache
+def _ram() -> int:
+    return int(psutil.virtual_memory().total)
+
+
+@cache
+def _me() -> Any:
+    return psutil.Process()
 
 
 # operations: (path, rule, limits, **plain arguments) -> Answer -----------------------------------
@@ -183,7 +193,6 @@ def _protect() -> None:
 
 def _guard(state: _State) -> None:
     """End the process when its app is gone, even amid a file, or when nobody needs it."""
-    me = psutil.Process()
     while True:
         time.sleep(GUARD_SECONDS)
         idle = state.idle_since
@@ -191,7 +200,7 @@ def _guard(state: _State) -> None:
             os._exit(0)
         if not _is_there(state.parent):
             os._exit(0)
-        if idle is None and not BOUNDED_BY_KERNEL and me.memory_info().rss > state.bound:
+        if idle is None and not BOUNDED_BY_KERNEL and _me().memory_info().rss > state.bound:
             os._exit(TOO_MUCH)
 
 
@@ -262,7 +271,7 @@ def too_much_memory(bound: int) -> UnreadableImageError:
 
 def _is_worn(answer: Answer) -> bool:
     """Return whether it keeps too much memory, beside what is given away at once."""
-    kept = psutil.Process().memory_info().rss
+    kept = _me().memory_info().rss
     kept -= 0 if answer.array is None else answer.array.nbytes
     return bool(kept > WORN_BYTES or os.fstat(2).st_size > MAX_COMPLAINTS)
 
