@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -234,3 +235,14 @@ def test_a_stage_is_columns_in_network_order() -> None:
     assert LAYOUT.columns(["late", "early"]).tolist() == list(range(20))
     network, colour = LAYOUT.split(np.zeros((2, 3, 26), np.float32))
     assert network.shape == (2, 3, 20) and colour.shape == (2, 6)
+
+
+def test_the_report_of_a_model_names_no_file_and_no_patient() -> None:
+    x, y = blobs(60, classes=3)
+    names = [f"Jane-Doe-{i}.tif" for i in range(60)]
+    groups = [f"Patient Roe {i // 4}" if i % 7 else None for i in range(60)]
+    groups[0] = groups[3] = groups[6] = "Patient Roe, one class"
+    said = json.dumps(train(x, y, names=names, groups=groups).metrics_json())
+    assert "class_ids" in said
+    assert "Jane" not in said
+    assert "Roe" not in said
