@@ -54,8 +54,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
         check_cancelled=job.check_cancelled,
         allowed_roots=None if roots is None else [Path(root) for root in roots],
     )
-    if not dry_run:
-        remove_upload(app, path)
-        if result.imported:
-            queue_features(app.store, project_id=job.project_id)
+    remove_upload(app, path)
+    if result.imported and not dry_run:
+        queue_features(app.store, project_id=job.project_id)
     return result.as_json()
