@@ -28,6 +28,12 @@ COLOR_WORDS = {
     "#00FFFF": "cyan",
     "#FFFF00": "yellow",
     "#808080": "gray",
+    "#2F6BFF": "blue",  # the six that are proposed for channels
+    "#00C853": "green",
+    "#FF4B3E": "red",
+    "#FF3FD2": "magenta",
+    "#00CFE8": "cyan",
+    "#FFD21F": "yellow",
 }
 
 

@@ -27,7 +27,7 @@ def looks(app: App, project: ProjectView, wished: ReadingRule | None) -> None:
 
     Pictures that take longer come by themselves; the page is not held up by them.
     """
-    st.markdown("**Now and then**" if wished else "**As they are read now**")
+    st.markdown("**As they are read now**" + (" **and as they would be**" if wished else ""))
     if wished is None:
         shown = reading_preview.examples(app, project_id=project.id)
         _draw(shown, single=True)
@@ -55,7 +55,8 @@ def _watch(app: App, project_id: int, wished: ReadingRule) -> None:
 def _draw(found: Sequence[Look], single: bool = False) -> None:
     figures = "".join(_figure(look, single) for look in found)
     st.html(STYLE)
-    st.html(f'<div class="cns-looks">{figures}</div>')
+    kind = "cns-looks single" if single else "cns-looks"
+    st.html(f'<div class="{kind}">{figures}</div>')
 
 
 def _figure(look: Look, single: bool) -> str:
@@ -67,7 +68,7 @@ def _figure(look: Look, single: bool) -> str:
     if single:
         after, heads = "", ""
     else:
-        heads = '<div class="heads"><span>now</span><span>then</span></div>'
+        heads = '<div class="heads"><span>now</span><span>new</span></div>'
         if look.picture is not None:
             data = base64.b64encode(look.picture).decode()
             after = f'<img src="data:image/jpeg;base64,{data}" alt="{text(name)} as it would be">'

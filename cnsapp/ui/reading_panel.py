@@ -18,6 +18,7 @@ from cnsapp.services.reading import Change, Reading
 from cnsapp.services.reading_levels import Found, Levels
 from cnsapp.ui import frame, reading_channels, reading_looks, words
 from cnsapp.ui.frame import Here
+from cnsapp.ui.reading_channels import is_whole, level_input, rounded
 from cnsapp.ui.tables import Column, table, text
 
 WINDOW_HELP = (
@@ -104,9 +105,12 @@ def controls(here: Here, project: ProjectView, now: Reading, key: str) -> Readin
     if now.n_deep:
         rule = choose_windows(rule, found, now, key)
     if now.n_transparent:
-        name = f"{key}_background"
-        st.session_state.setdefault(name, rule.background)
-        color = st.color_picker("Behind transparency", key=name, help=BACKGROUND_HELP)
+        color = st.color_picker(
+            "Behind transparency",
+            now.rule.background,
+            key=f"{key}_background",
+            help=BACKGROUND_HELP,
+        )
         rule = replace(rule, background=color.upper())
     return rule
 
@@ -114,21 +118,25 @@ def controls(here: Here, project: ProjectView, now: Reading, key: str) -> Readin
 def choose_page(now: Reading, key: str) -> str:
     """Draw the choice of a page and return it."""
     page = now.rule.page
-    st.session_state.setdefault(f"{key}_page", page if page in PAGE_WORDS else NUMBER)
     with st.container(horizontal=True, vertical_alignment="bottom", key="reading_page_row"):
         chosen = st.segmented_control(
             f"Of stacks ({words.plural(now.n_paged, 'file')})",
             list(PAGE_WORDS),
             format_func=PAGE_WORDS.__getitem__,
             key=f"{key}_page",
+            default=page if page in PAGE_WORDS else NUMBER,
             required=True,
             help=PAGE_HELP,
         )
         if chosen != NUMBER:
             return str(chosen)
-        st.session_state.setdefault(f"{key}_page_n", int(page) if page.isdigit() else 1)
         n = st.number_input(
-            f"Page, 1 to {now.most_pages}", 1, 999_999, key=f"{key}_page_n", width=150
+            f"Page, 1 to {now.most_pages}",
+            1,
+            999_999,
+            int(page) if page.isdigit() else 1,
+            key=f"{key}_page_n",
+            width=150,
         )
     return str(int(n))
 
@@ -156,10 +164,10 @@ def choose_windows(rule: ReadingRule, found: Found | None, now: Reading, key: st
         ends = _window(kind, rule.window(kind), seen.get(kind), key)
         if ends is not None:
             rule = rule.with_window(kind, *ends)
-    st.session_state.setdefault(f"{key}_from", rule.windows_from)
     chosen = st.selectbox(
         "New kinds of samples get their window from",
         list(FROM_WORDS),
+        list(FROM_WORDS).index(now.rule.windows_from),
         format_func=FROM_WORDS.__getitem__,
         key=f"{key}_from",
         help=FROM_HELP,
@@ -191,15 +199,14 @@ def _window(
     """Draw the window of one kind of samples; return it, or None where none is set."""
     name = SAMPLE_WORDS.get(kind, kind)
     st.markdown(f"**Window of {name} samples**", help=WINDOW_HELP)
-    low, high = f"{key}_{kind}_low", f"{key}_{kind}_high"
-    whole = kind != "float"
-    for place, end in zip((low, high), window or (None, None), strict=True):
-        st.session_state.setdefault(place, _typed(end, whole))
+    turn, start = st.session_state.get(f"{key}_{kind}", (0, window))
+    low, high = start or (None, None)
+    whole = kind != "float" and is_whole(low, high)
     with st.container(
         horizontal=True, vertical_alignment="bottom", gap="small", key=f"reading_window_{kind}"
     ):
-        black = _level("Black", low, whole)
-        white = _level("White", high, whole)
+        black = level_input("Black", low, f"{key}_{kind}_low_{turn}", whole, width=130)
+        white = level_input("White", high, f"{key}_{kind}_high_{turn}", whole, width=130)
         if found is not None:
             for label, ends, hint in (
                 ("Range", found.by_range, "From the smallest to the largest value there may be"),
@@ -209,32 +216,17 @@ def _window(
                     label,
                     key=f"{key}_{kind}_{label}",
                     help=hint,
-                    on_click=_set,
-                    args=({low: _at(ends, 0, whole), high: _at(ends, 1, whole)},),
+                    on_click=_start_from,
+                    args=(f"{key}_{kind}", turn + 1, rounded(kind, *ends)),
                 )
     if found is not None:
         st.caption(_said(found))
-    if black is None or white is None:
-        return None
-    return float(black), float(white)
+    return None if black is None or white is None else (black, white)
 
 
-def _level(label: str, key: str, whole: bool) -> float | None:
-    step, form = (1, "%d") if whole else (None, "%.6g")
-    return st.number_input(label, value=None, step=step, format=form, key=key, width=130,
-                           placeholder="default")  # fmt: skip
-
-
-def _typed(value: float | None, whole: bool) -> float | int | None:
-    return value if value is None or not whole else round(value)
-
-
-def _at(ends: tuple[float, float], place: int, whole: bool) -> float | int | None:
-    return _typed(ends[place], whole)
-
-
-def _set(values: dict[str, object]) -> None:
-    st.session_state.update(values)
+def _start_from(key: str, turn: int, ends: tuple[float, float]) -> None:
+    """Let the two numbers start afresh: a number that was typed in would stay as it is."""
+    st.session_state[key] = (turn, ends)
 
 
 def _said(found: Levels) -> str:

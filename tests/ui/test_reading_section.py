@@ -87,6 +87,18 @@ def test_percentiles_are_one_click_and_can_be_put_back(
     assert rule_of(app, project).window("uint16") == (0, 4095)
 
 
+def test_a_window_with_fractions_is_not_offered_as_a_change(
+    app: App, project: int, screen: Screen
+) -> None:
+    """An import by percentiles fixes such windows, also for whole samples."""
+    rule = rule_of(app, project).with_window("uint16", 10.25, 2081.55)
+    reading.apply_rule(app, project_id=project, rule=rule)
+    screen.open("settings")
+    assert next(n for n in screen.test.number_input if n.label == "White").value == 2081.55
+    assert not screen.has("reading_apply")
+    assert screen.errors == []
+
+
 @pytest.mark.usefixtures("project")
 def test_channels_come_with_names_colours_and_windows(screen: Screen) -> None:
     screen.open("settings")
@@ -94,7 +106,7 @@ def test_channels_come_with_names_colours_and_windows(screen: Screen) -> None:
     control.set_value("colors").run()
     assert screen.errors == []
     assert "DAPI" in screen.words and "*GFP*" in screen.words
-    assert "channels 1 #2F6BFF (0 to 1,000), 2 #00C853 (0 to 2,000)" in screen.words
+    assert "channels 1 blue (0 to 1,000), 2 green (0 to 2,000)" in screen.words
     assert "2 images look different" in screen.words
 
 
