@@ -29,8 +29,10 @@ def quality_panel(here: Here, project: ProjectView, show: Callable[[int], None])
         return
     _undo_bar(here, project)
     kind = st.session_state.get(_key(project))
+    listed = st.empty()  # a place of its own: the list is gone at once when a problem is looked at
     if kind not in found.counts:
-        _list(project, found)
+        with listed.container():
+            _list(project, found)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button("All problems", icon=":material/arrow_back:", key="quality_back",

@@ -107,7 +107,7 @@ def the_pair(app: App, project: int, kind: str, name: str) -> tuple[int, int]:
 
 def sound(app: App) -> bool:
     """Return whether the kept counts agree with the rows."""
-    counts = [c for c in health.doctor(app).checks if c.name == "counts"]
+    counts = [c for c in health.examine(app) if c.name == "counts"]
     return [c.state for c in counts] == ["ok"]
 
 
@@ -308,7 +308,7 @@ def test_doubts_about_classes_groups_and_folders(app: App, tmp_path: Path) -> No
     for k in range(3):
         save(tmp_path / "d" / "rare" / f"Q1_{k}.png", tissue(50 + k, 40))
     importing.import_folder(
-        app, project_id=made.id, path=tmp_path / "d", labels="folders", group_from="([^_]+)_"
+        app, project_id=made.id, path=tmp_path / "d", labels="folders", group_from=r"(\w+-?\w+?)_\d"
     )
     found = {d.kind: d.sentence for d in quality.overview(app.store, project_id=made.id).doubts}
     assert found["class_imbalance"] == "rare has 3 images, big has 30."
