@@ -77,7 +77,7 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
     asked = number_in_address("slide")
     if asked in {slide.id for slide in own} and st.session_state.get("predict_asked") != asked:
         st.session_state.update(predict_asked=asked, predict_from=SLIDE, predict_own=asked)
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns([1, 1] if own else [2, 3], gap="large")
     with left:
         model = choose_model(found, key="predict_model")
         say_read_otherwise(here, model)
@@ -184,7 +184,7 @@ def show_results(here: Here, project: ProjectView, results: Results) -> None:
     colors = {c.name: c.color for c in projects.list_classes(here.app.store, project_id=project.id)}
     left, right = st.columns([3, 2], gap="large", vertical_alignment="top")
     with left:
-        st.subheader(words.plural(len(rows), "image"), anchor=False)
+        st.subheader(words.plural(len(rows), what_was_read(results)), anchor=False)
         st.caption(f"Predicted by {frame.plain(model_name(here, results.model_id))}.")
         st.download_button(
             "Download table (CSV)",
@@ -215,6 +215,13 @@ def show_results(here: Here, project: ProjectView, results: Results) -> None:
         draw_table(chosen)
     else:
         draw_gallery(results, chosen, colors)
+
+
+def what_was_read(results: Results) -> str:
+    """Return what a row of the table is about."""
+    if not results.slides:
+        return "image"
+    return "tile" if sum(slide.n for slide in results.slides) >= len(results.rows) else "picture"
 
 
 def model_name(here: Here, model_id: int) -> str:

@@ -24,8 +24,9 @@ Mask = NDArray[np.bool_]
 BINS = 256
 GLASS_SHARE = 0.99  # the glass is as bright as the brightest pixels but for this share's rest
 DARK_GLASS = 128  # below this the brightest pixels are no empty glass: all is tissue
-# optical density: Otsu splits any two heaps, also noise; the border of tissue lies between these
-DENSITY = (0.03, 0.25)
+# optical density: Otsu splits any two heaps, also noise, or dense from pale tissue; what takes a
+# quarter of the light away is tissue anyhow, and what takes 7 % may be shading of the glass
+DENSITY = (0.03, 0.12)
 DENSEST = 2.0  # a black margin must not move the threshold between glass and pale tissue
 BLACK = 24  # all of R, G and B below this: the scanner's empty margin or a marker pen, no tissue
 SPECK_SHARE = 1e-4  # of the thumbnail; smaller pieces are dust
