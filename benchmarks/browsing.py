@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import func, insert, select
 
 from benchmarks.rows import Row, percentile
 from cnsapp.bootstrap import App, open_app
-from cnsapp.services import images, projects
+from cnsapp.services import images, projects, training
 from cnsapp.settings import Settings
-from db.models import Image
+from db.models import Image, ImageMeta
 from db.queries import add_to_tally, insert_new
 
 N_IMAGES = 1_000_000
@@ -46,6 +47,24 @@ def fill(app: App) -> tuple[int, list[int]]:
     with app.store.writing() as session:
         add_to_tally(session, made.id, counts)
     return made.id, classes
+
+
+def fill_metadata(app: App, project: int) -> None:
+    """Give every image a stain and the number of its day."""
+    with app.store.reading() as session:
+        first = session.scalar(select(func.min(Image.id)).where(Image.project_id == project)) or 0
+    for start in range(0, N_IMAGES, 50_000):
+        rows = []
+        for i in range(start, start + 50_000):
+            stain = "rare" if i % 5000 == 0 else ("HE", "PAS")[i % 2]
+            for key, value, number in (
+                ("stain", stain, None),
+                ("day", str(i // 1000), float(i // 1000)),
+            ):
+                row = {"image_id": first + i, "project_id": project}
+                rows.append({**row, "key": key, "value": value, "number": number})
+        with app.store.writing() as session:
+            session.connection().execute(insert(ImageMeta), rows)
 
 
 def p95_ms(act: Callable[[], object], turns: int = 40) -> float:
@@ -86,12 +105,37 @@ def measure() -> list[Row]:
             images.ImageFilter(text="no such name"),
         ]
         worst = max(p95_ms(lambda f=f: page(f, None), 10) for f in filters)  # type: ignore[misc]
+        fill_metadata(app, project)
+        by_meta = [
+            images.ImageFilter(meta=(("stain", "HE"),)),
+            images.ImageFilter(meta=(("stain", "rare"),)),
+            images.ImageFilter(meta=(("day", 10.0, None),)),  # nearly all
+            images.ImageFilter(meta=(("day", 900.0, None),)),  # a tenth, all at the end
+            images.ImageFilter(meta=(("day", 5000.0, None),)),  # none
+            images.ImageFilter(meta=(("stain", "PAS"), ("day", 500.0, 510.0))),
+            images.ImageFilter(state="unlabelled", meta=(("stain", "HE"),)),
+        ]
+        worst_meta = max(p95_ms(lambda f=f: page(f, None), 10) for f in by_meta)  # type: ignore[misc]
         rows = [
             Row("1,000,000 images: first page with counts", p95_ms(first), "ms", 1000, "at most"),
             Row("1,000,000 images: page turn, p95", p95_ms(turn), "ms", 300, "at most"),
             Row(
                 "1,000,000 images: slowest filter, p95", worst, "ms", 500, "at most", "of 5 filters"
             ),
+            Row(
+                "1,000,000 images: slowest filter by metadata, p95",
+                worst_meta,
+                "ms",
+                500,
+                "at most",
+                "of 7 filters, 2,000,000 values",
+            ),
         ]
+        ready = p95_ms(lambda: training.readiness(app.store, project_id=project), 10)
+        names = p95_ms(lambda: images.group_names(app.store, project_id=project), 10)
+        note = f"names of 500 groups: {names:.0f} ms"
+        rows.append(
+            Row("1,000,000 images: do the labels suffice", ready, "ms", 300, "at most", note)
+        )
         app.store.engine.dispose()
     return rows
