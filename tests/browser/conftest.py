@@ -67,8 +67,9 @@ class LiveApp:
         self._wait()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 40
-        while time.monotonic() < deadline:
+        assert self.process is not None
+        deadline = time.monotonic() + 120  # only ends a wait in vain
+        while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1):
                     return
@@ -140,7 +141,7 @@ FAILED = pytest.StashKey[bool]()
 def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Return a fresh page at 1440 x 900; what it showed when its test failed is kept."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)  # only ends a wait in vain
     shown = context.new_page()
     yield shown
     if request.node.stash.get(FAILED, False):

@@ -20,6 +20,8 @@ from tests.browser.conftest import LiveApp
 pytestmark = pytest.mark.browser
 
 N_IMAGES = 60
+AHEAD = 5  # pictures that the page fetches before they are needed
+PATIENCE = 60.0  # seconds; nothing here is timed, this only ends a test that hangs
 
 
 class World:
@@ -33,6 +35,19 @@ class World:
         self.project_id = project.id
         importing.import_folder(live_app.app, project_id=project.id, path=folder)
         self.classes = projects.list_classes(self.store, project_id=project.id)
+        self.arrived: set[str] = set()
+        page.on("requestfinished", self._note)
+
+    def _note(self, request: Any) -> None:
+        if "/img/view/" in request.url:
+            self.arrived.add(request.url)
+
+    def wait_for_pictures(self, n: int) -> None:
+        """Wait until `n` pictures came: one that a killed server still owes gets no class."""
+        deadline = time.monotonic() + PATIENCE
+        while len(self.arrived) < n:
+            assert time.monotonic() < deadline, f"{len(self.arrived)} of {n} pictures came"
+            self.page.wait_for_timeout(50)  # lets the browser tell what came
 
     def open(self, view: str = "") -> None:
         """Open the Label page as Maria."""
@@ -70,7 +85,7 @@ class World:
             session.expunge_all()
         return found
 
-    def wait_for_events(self, n: int, seconds: float = 15) -> list[LabelEvent]:
+    def wait_for_events(self, n: int, seconds: float = PATIENCE) -> list[LabelEvent]:
         """Return all label events as soon as there are `n` of them."""
         wait_until(lambda: len(self.events()) >= n, seconds, lambda: f"{len(self.events())} events")
         return self.events()
@@ -84,7 +99,7 @@ class World:
 
     def all_saved(self) -> None:
         """Wait until the page says that everything is saved."""
-        self.page.locator(".saved", has_text="All saved").wait_for(timeout=15_000)
+        self.page.locator(".saved", has_text="All saved").wait_for(timeout=1000 * PATIENCE)
 
 
 DEEP = """
@@ -107,7 +122,7 @@ def make_pictures(folder: Path, n: int) -> None:
 
 
 def wait_until(
-    true: Callable[[], bool], seconds: float = 15, why: Callable[[], str] = lambda: ""
+    true: Callable[[], bool], seconds: float = PATIENCE, why: Callable[[], str] = lambda: ""
 ) -> None:
     """Wait for something to become true; fail with a word when it does not."""
     deadline = time.monotonic() + seconds
@@ -223,7 +238,7 @@ def test_a_dragged_box_selects_what_it_touches(world: World) -> None:
     mouse.down()
     mouse.move(last["x"] + 20, last["y"] + 40, steps=6)
     mouse.up()
-    assert world.page.locator('.cell[aria-selected="true"]').count() == 3
+    wait_until(lambda: world.page.locator('.cell[aria-selected="true"]').count() == 3)
 
 
 def test_the_keyboard_alone_selects_labels_and_moves_on(world: World) -> None:
@@ -271,7 +286,7 @@ def test_undo_one_by_one_brings_the_image_back(world: World) -> None:
     world.page.keyboard.press("u")
     world.page.keyboard.press("u")
     world.wait_for_events(4)
-    wait_until(lambda: world.shown() == first, 5, lambda: str(world.shown()))
+    wait_until(lambda: world.shown() == first, why=lambda: str(world.shown()))
 
 
 def test_a_reload_in_the_same_moment_loses_and_doubles_nothing(world: World) -> None:
@@ -302,13 +317,14 @@ def test_a_killed_server_costs_no_label(mortal_world: World) -> None:
     seen = world.press(list("123"), 40)
     world.wait_for_events(3)
     world.all_saved()  # a commit whose answer the kill cuts off is rightly "not saved yet"
+    world.wait_for_pictures(3 + 1 + AHEAD)
     world.live.kill()
     seen += world.press(list("45678"), 40)
     world.page.locator(".problem", has_text="Not saved yet, trying again").wait_for()
     assert world.page.locator(".saved").inner_text() == "5 not saved yet"
     world.live.restart()
-    events = world.wait_for_events(8, 30)
-    time.sleep(1)
+    events = world.wait_for_events(8)
+    world.all_saved()  # the page has the server's word for each: it sends none again
     assert [e.image_id for e in world.events()] == seen
     assert len({(e.client, e.seq) for e in events}) == 8
 
@@ -316,6 +332,7 @@ def test_a_killed_server_costs_no_label(mortal_world: World) -> None:
 def test_unsaved_labels_outlive_a_closed_tab(mortal_world: World) -> None:
     world = mortal_world
     world.open("One+by+one")
+    world.wait_for_pictures(1 + AHEAD)
     world.live.kill()
     seen = world.press(list("123"), 40)
     context = world.page.context
@@ -334,7 +351,7 @@ def test_a_label_the_database_refuses_is_taken_back_on_screen(world: World) -> N
     world.cell(0).click()
     world.page.keyboard.press("1")
     world.page.locator(".notice", has_text="1 label was not stored").wait_for()
-    assert world.cell(0).get_attribute("data-state") == "none"
+    wait_until(lambda: world.cell(0).get_attribute("data-state") == "none")
     assert world.events() == []
 
 
@@ -379,7 +396,7 @@ def test_the_filters_live_in_the_address(world: World) -> None:
     assert "find=tile_01" in world.page.url
     world.page.reload()
     world.ready(single=False)
-    assert world.page.locator(".cell").count() == 10
+    wait_until(lambda: world.page.locator(".cell").count() == 10)
 
 
 def test_the_large_picture_opens_labels_and_moves_on(world: World) -> None:
