@@ -149,9 +149,8 @@ def _draw_pair(
                 _half(here, project, pair, one, classes)
         with acts:
             same = pair.similarity >= 1
-            st.markdown(
-                "**The same bytes**" if same else f"**{min(pair.similarity, 0.999):.1%} alike**"
-            )
+            alike = words.percent(min(pair.similarity, 0.999), 1)  # 100 % are the same bytes alone
+            st.markdown("**The same bytes**" if same else f"**{alike} alike**")
             group = pair.a.item.group or pair.b.item.group
             st.button(
                 "Put both into one group", key=f"group_{sign}", width="stretch",
@@ -213,11 +212,11 @@ def _flagged(
     chosen = ticked(key)
     shown = [item.id for item, _ in rows]
     ids = [i for i in chosen if i in shown]
-    how_many = f"{len(ids):,} ticked" if ids else f"all {len(shown):,} shown"
+    which = f"the {len(ids):,} ticked" if ids else f"all {len(shown):,}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button(f"Exclude {how_many}", key="quality_exclude", type="primary",
+        st.button(f"Exclude {which}", key="quality_exclude", type="primary",
                   on_click=_exclude, args=(here, project, kind, ids or shown))  # fmt: skip
-        st.button(f"{'They' if ids else 'All'} are fine: {how_many}", key="quality_fine",
+        st.button(f"{which[0].upper()}{which[1:]} are fine", key="quality_fine",
                   on_click=_fine, args=(here, project, kind, ids or shown))  # fmt: skip
         st.caption("Tick images to choose among them; click one to see it large.")
     classes = {c.id: c for c in projects.list_classes(here.app.store, project_id=project.id)}
@@ -239,7 +238,7 @@ def _tile(item: ImageItem, score: float, kind: str, classes: dict[int, ClassView
 
 def _measure(kind: str, score: float, item: ImageItem) -> str:
     if kind == "blurred":
-        return f"{score:.1f} × less"
+        return f"{score:.{0 if score >= 10 else 1}f} × softer"
     if kind == "color":
         return f"{score:.0f} SD off"
     if kind == "size":
