@@ -18,7 +18,7 @@ from cnsapp.ui.words import plain
 GRAY, COLORED = "gray", "colors"
 SHOWN_AS = {GRAY: "The first, in gray", COLORED: "Several, in colours"}
 MOST_ROWS = 24  # channels that can be chosen from
-WIDTHS = [4, 9, 3, 6, 6]
+WIDTHS = [3, 8, 4, 6, 6]
 CHANNELS_HELP = (
     "Each channel that is on adds its light in its colour, black below the first number and full "
     f"colour from the second on. Up to {MAX_CHANNELS} channels can be on at once."

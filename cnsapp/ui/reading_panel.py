@@ -205,8 +205,8 @@ def _window(
     with st.container(
         horizontal=True, vertical_alignment="bottom", gap="small", key=f"reading_window_{kind}"
     ):
-        black = level_input("Black", low, f"{key}_{kind}_low_{turn}", whole, width=130)
-        white = level_input("White", high, f"{key}_{kind}_high_{turn}", whole, width=130)
+        black = level_input("Black", low, f"{key}_{kind}_low_{turn}", whole, width=112)
+        white = level_input("White", high, f"{key}_{kind}_high_{turn}", whole, width=112)
         if found is not None:
             for label, ends, hint in (
                 ("Range", found.by_range, "From the smallest to the largest value there may be"),
