@@ -182,6 +182,8 @@ class ImageMeta(Base):
     __table_args__ = (
         Index("ix_image_meta_value", "project_id", "key", "value", "image_id"),
         Index("ix_image_meta_number", "project_id", "key", "number", "image_id"),
+        # in the order of the images, so that a page of a wide range of numbers is read from it
+        Index("ix_image_meta_walk", "project_id", "key", "image_id", "number"),
     )
 
     image_id: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)

@@ -134,12 +134,13 @@ def list_images(
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidInputError(f"A page of {limit} images: 1 to {MAX_PAGE} are possible.")
     backwards = before is not None and after is None
-    query, ids_column = narrowed(filtered_ids(project_id, filter), project_id, filter.meta)
-    if backwards:
-        query = query.where(ids_column < before).order_by(ids_column.desc())
-    else:
-        query = query.where(ids_column > (after or 0)).order_by(ids_column)
+    query = filtered_ids(project_id, filter)
     with store.reading() as session:
+        query, column = narrowed(session, query, project_id, filter.meta)
+        if backwards:
+            query = query.where(column < before).order_by(column.desc())
+        else:
+            query = query.where(column > (after or 0)).order_by(column)
         ids = list(session.scalars(query.limit(limit + 1)))
         more = len(ids) > limit
         ids = sorted(ids[:limit])

@@ -16,6 +16,7 @@ from cnsapp.domain.splits import BY_GROUP, no_groups_to_split_by
 from cnsapp.errors import InvalidInputError
 from cnsapp.jobs.states import ACTIVE
 from cnsapp.services import jobs
+from cnsapp.services.file_check import left_out
 from cnsapp.services.projects import ClassView, list_classes
 from db.models import Image, Job, Project
 from db.queries import groups_among, read_tally
@@ -51,10 +52,11 @@ def readiness(store: Store, *, project_id: int) -> Readiness:
     counts = [ClassCount(c.name, tally.get(f"class:{c.id}", 0), len(groups[c.id])) for c in classes]
     n_groups = len(set().union(*groups.values()))
     verdict = assess(counts, n_images=int(some_image is not None), n_groups=n_groups)
+    lost = left_out(store, project_id=project_id)
     return Readiness(
         ok=verdict.ok,
         problems=verdict.problems,
-        warnings=verdict.warnings,
+        warnings=[*verdict.warnings, *([lost] if lost else [])],
         per_class=[(c, count.n) for c, count in zip(classes, counts, strict=True)],
         n_labelled=sum(count.n for count in counts),
         n_groups=n_groups,

@@ -118,6 +118,12 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "ix_image_meta_walk",
+        "image_meta",
+        ["project_id", "key", "image_id", "number"],
+        unique=False,
+    )
+    op.create_index(
         "ix_image_meta_value",
         "image_meta",
         ["project_id", "key", "value", "image_id"],
