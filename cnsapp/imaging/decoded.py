@@ -16,6 +16,8 @@ from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.rule import FIRST, MAX, ReadingRule
 
+CUT_OFF = ("truncat", "end of file", "eof", "not enough", "incomplete", "expected to read")
+
 
 @dataclass(frozen=True)
 class ImageFacts:
@@ -147,7 +149,7 @@ def refusal(error: BaseException) -> UnreadableImageError:
         return UnreadableImageError(
             "The image is too large for this computer's memory.", "", "Cut it into tiles."
         )
-    if any(word in low for word in ("truncat", "end of file", "eof", "not enough", "incomplete")):
+    if any(word in low for word in CUT_OFF):
         return UnreadableImageError(
             "The file is cut off: only part of the picture is there.",
             "",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ Image.MAX_IMAGE_PIXELS = None  # our own Limits decide, from the header, and can
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is no picture
 
 WHOLE = 200_000_000  # bytes of a file that may be read at once
+LONG = 1 << 20  # bytes: shorter reads need no look at the file's end
 HEAD = 1 << 14  # bytes in which a header tells the depth
 JP2_SIZE = b"\xff\x4f\xff\x51"  # start of a codestream and of its size segment
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -31,10 +35,32 @@ MODE_WORDS = {"1": "black and white", "L": "gray", "LA": "gray with transparency
               "RGBX": "RGB", "I": "gray", "F": "gray"}  # fmt: skip
 
 
-def open_header(path: Path, kind: str, limits: Limits) -> Image.Image:
+class _File(io.BufferedReader):
+    """A file that makes no room for bytes it does not have, whatever its header declares."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._end = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to so many bytes."""
+        if size is not None and size > LONG:
+            size = max(0, min(size, self._end - self.tell()))
+        return super().read(size)
+
+
+@contextmanager
+def open_header(path: Path, kind: str, limits: Limits) -> Iterator[Image.Image]:
     """Open a file without decoding it, and refuse what its header declares too large."""
+    with _File(path) as handle, _open(handle, path, kind, limits) as image:
+        image.filename = str(path)  # type: ignore[attr-defined]  # so that raw pixels are mapped
+        limits.check_size(*image.size)
+        yield image
+
+
+def _open(handle: _File, path: Path, kind: str, limits: Limits) -> Image.Image:
     try:
-        image = Image.open(path, formats=[kind])
+        return Image.open(handle, formats=[kind])
     except UnidentifiedImageError as error:
         size = declared_avif_size(path) if kind == "AVIF" else None
         if size is not None:
@@ -44,12 +70,6 @@ def open_header(path: Path, kind: str, limits: Limits) -> Image.Image:
             "",
             "Copy it again from where it came from.",
         ) from error
-    try:
-        limits.check_size(*image.size)
-    except UnreadableImageError:
-        image.close()
-        raise
-    return image
 
 
 def decode(path: Path, kind: str, reading: Reading) -> Decoded:

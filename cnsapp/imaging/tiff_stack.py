@@ -124,7 +124,10 @@ class Stack:
         largest: NDArray[Any] | None = None
         for plane in planes:
             found = self._samples(channels, plane)
-            largest = found if largest is None else brightest(largest, found)
+            if largest is None:
+                largest = found
+            elif found.shape == largest.shape:  # pages of another size are no part of it
+                largest = brightest(largest, found)
         assert largest is not None  # there is at least one plane
         return largest
 
@@ -133,6 +136,10 @@ class Stack:
         if self.samples == 1:
             return self.raw(channels[0], plane)[None]
         page = self._page(channels[0] // self.samples, plane)
+        if page.keyframe.samplesperpixel < self.page.samplesperpixel:
+            raise UnreadableImageError(
+                "A later page of the file has fewer channels than the first."
+            )
         return some_samples(page, [channel % self.samples for channel in channels])
 
     def _page(self, channel: int, plane: int) -> Any:

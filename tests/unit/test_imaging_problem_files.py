@@ -95,7 +95,10 @@ OUTCOMES: dict[str, Opens | str] = {
         128, 128, "gray", 32, like=lambda p: (plain_tiff(p) + 4) / 8 * 255, rule=FULL_FLOATS
     ),
     "16-bit-grey-alpha.png": Opens(109, 96, "gray", 16, like=white_below, note="over white"),
-    "16bit.cropped.jp2": Opens(64, 64, "gray", 16, note="from 0 (black) to 65535 (white)"),
+    "16bit.cropped.jp2": Opens(
+        64, 64, "gray", 16, like=lambda p: imagecodecs.jpeg2k_decode(p.read_bytes()) / 257,
+        note="from 0 (black) to 65535 (white)",
+    ),
     "16bit.cropped.tif": Opens(64, 64, "gray", 16, like=top_bits, note="65535 (white)"),
     "17000x17000.avif": "17,000 × 17,000 pixels",
     "BigTIFFMotorola.tif": Opens(64, 64, "RGB", 8, like=plain_tiff),
@@ -170,6 +173,23 @@ OUTCOMES: dict[str, Opens | str] = {
 }  # fmt: skip
 
 
+def as_table(folder: Path) -> str:
+    """Return the outcomes as a Markdown table, as the reader gives them now."""
+    lines = ["| file | outcome | size | what was done, or why not |", "|---|---|---|---|"]
+    for name in sorted(OUTCOMES, key=str.casefold):
+        wanted = OUTCOMES[name]
+        rule = wanted.rule if isinstance(wanted, Opens) else ReadingRule()
+        try:
+            facts = read_image(folder / name, rule).facts
+        except UnreadableImageError as error:
+            lines.append(f"| `{name}` | refused | | {error.what} |")
+        else:
+            kind = f"{facts.format}, {facts.mode}, {facts.bits} bits"
+            notes = " ".join(facts.notes) or "As it is."
+            lines.append(f"| `{name}` | opens | {facts.width} × {facts.height} | {kind}. {notes} |")
+    return "\n".join(lines)
+
+
 @pytest.fixture(scope="module")
 def folder(real_data: Path) -> Path:
     if not (real_data / "problem-files").is_dir():
@@ -218,3 +238,16 @@ def test_the_reader_says_nothing_on_the_terminal(
         except UnreadableImageError:
             pass
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_table_of_outcomes_can_be_printed(folder: Path) -> None:
+    lines = as_table(folder).splitlines()
+    assert len(lines) == len(OUTCOMES) + 2
+    assert sum("| refused |" in line for line in lines) == sum(
+        isinstance(outcome, str) for outcome in OUTCOMES.values()
+    )
+
+
+def test_every_open_file_is_checked_by_value() -> None:
+    for name, wanted in OUTCOMES.items():
+        assert isinstance(wanted, str) or wanted.at or wanted.like, name
