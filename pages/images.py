@@ -60,7 +60,7 @@ def main() -> None:
         files_panel(here, project)
         return
     checks = running is not None and bool(running.payload.get("dry_run"))
-    if running is not None and running.is_active and not (checks and tab == IMPORT):
+    if running is not None and running.is_active and not (checks and (tab == IMPORT or not has_images)):
         if has_images:
             browse(here, project)
         return
