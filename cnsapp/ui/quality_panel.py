@@ -129,8 +129,8 @@ def _pairs(here: Here, project: ProjectView, kind: str, n: int) -> None:
                 args=(here, project, kind),
             )
             st.caption(
-                "Keeps the labelled, then the larger one; excludes the others. Pairs whose labels "
-                "differ are left to you. It can be undone."
+                "Keeps the labelled, then the larger one (✓) and excludes the others. Pairs whose "
+                "labels differ are left to you. It can be undone."
             )
     classes = {c.id: c for c in projects.list_classes(here.app.store, project_id=project.id)}
     for pair in pairs:
