@@ -179,7 +179,7 @@ function drawPicture(v, brush, screen) {
   v.tiles.waits = false;
   const layer = finer ? askLayer(v, PICTURE) : null;
   if (!layer || !layer.ready) {
-    v.tiles.waits = !!layer && !v.tiles.refused;
+    v.tiles.waits = !v.img.naturalWidth || (!!layer && !v.tiles.refused); // also before it has come at all
     drawBase(v, brush, screen, large);
     return [];
   }
