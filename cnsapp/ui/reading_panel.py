@@ -56,7 +56,7 @@ def reading_section(here: Here, project: ProjectView) -> None:
             "pages and channels appear here when an import brings files that have them."
         )
         return
-    last_change(here, project)
+    last_change(here, project, now)
     if now.n_unknown:
         older(here, project, now)
     left, right = st.columns([5, 6], gap="large")
@@ -296,26 +296,32 @@ def confirm(here: Here, project: ProjectView, wished: ReadingRule, change: Chang
             st.rerun()
 
 
-def last_change(here: Here, project: ProjectView) -> None:
-    """Draw the job that reads images again while it runs, and what it could not read."""
+def last_change(here: Here, project: ProjectView, now: Reading) -> None:
+    """Draw the job that reads images again while it runs, and what still has its old picture."""
     job = reading.last_reread(here.app.store, project_id=project.id)
-    if job is None:
-        return
-    if job.is_active or job.state != "done":
+    if job is not None and job.is_active:
         frame.job_progress(job.id)
-        if not job.is_active and _left(here, project):
+        return
+    left = sum(kind.n for kind in now.kinds if kind.is_known and kind.is_touched(now.rule))
+    if not left:
+        return
+    if job is not None and job.state != "done":
+        frame.job_progress(job.id)
+    failed = int(job.result.get("n_failed", 0)) if job is not None else 0
+    if left > failed:  # stopped before its end, or they came while the rule was changed
+        with st.container(horizontal=True, vertical_alignment="center", key="reading_left"):
+            st.caption(
+                f"{words.plural(left, 'image')} still look as they did before.", width="content"
+            )
             st.button("Read the rest", key="reading_go_on", on_click=_go_on, args=(here, project))
-        return
-    n = int(job.result.get("n_failed", 0))
-    if not n:
-        return
-    with st.expander(f"{words.plural(n, 'image')} could not be read this way and keep the picture "
-                     "they had", key="reading_failed"):  # fmt: skip
-        rows = job.result.get("failed", [])
-        table(
-            [Column("File"), Column("Why")],
-            [[text(row["file"]), text(row["reason"])] for row in rows],
-        )
+    elif job is not None:
+        title = f"{words.plural(failed, 'image')} could not be read this way and keep their picture"
+        with st.expander(title, key="reading_failed"):
+            rows = job.result.get("failed", [])
+            table(
+                [Column("File"), Column("Why")],
+                [[text(row["file"]), text(row["reason"])] for row in rows],
+            )
 
 
 def _go_on(here: Here, project: ProjectView) -> None:
@@ -325,8 +331,3 @@ def _go_on(here: Here, project: ProjectView) -> None:
 def _apply(here: Here, project: ProjectView, rule: ReadingRule) -> None:
     with frame.guard():
         reading.apply_rule(here.app, project_id=project.id, rule=rule, requested_by=here.annotator)
-
-
-def _left(here: Here, project: ProjectView) -> int:
-    now = reading.get_reading(here.app.store, project_id=project.id)
-    return sum(kind.n for kind in now.kinds if kind.is_touched(now.rule))

@@ -132,6 +132,8 @@ def test_images_that_cannot_be_read_that_way_are_listed(
     assert "2 images could not be read this way" in screen.test.expander[0].label
     assert "stack0.tif" in screen.words
     assert screen.errors == []
+    reading.apply_rule(app, project_id=project, rule=replace(rule, page="first"))
+    assert not Screen().open("settings").test.expander, "all is as the rule says again"
 
 
 def test_the_rest_is_read_when_the_job_was_stopped(app: App, project: int, screen: Screen) -> None:
