@@ -59,12 +59,13 @@ def main() -> None:
     if tab == FILES:
         files_panel(here, project)
         return
+    imports = tab == IMPORT or not has_images
     checks = running is not None and bool(running.payload.get("dry_run"))
-    if running is not None and running.is_active and not (checks and (tab == IMPORT or not has_images)):
+    if running is not None and running.is_active and not (checks and imports):
         if has_images:
             browse(here, project)
         return
-    if tab == IMPORT or not has_images:
+    if imports:
         import_panel(here, project)
     elif tab == SLIDES:
         slides_section(here, project)
