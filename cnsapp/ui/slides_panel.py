@@ -129,7 +129,7 @@ def slides_section(here: Here, project: ProjectView) -> None:
     n_tiles = sum(slide.n_tiles for slide in found)
     st.caption(
         f"{words.plural(len(found), 'slide')}, cut into {words.plural(n_tiles, 'tile')}. "
-        "Labels and macro pictures inside slide files are never read."
+        "The label and macro pictures inside slide files are never read."
     )
     columns = st.columns(3, gap="medium")
     for at, slide in enumerate(found[:SHOWN]):
