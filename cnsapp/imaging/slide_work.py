@@ -135,7 +135,7 @@ _open: dict[tuple[Any, ...], Slide] = {}  # the slide of the last request, not o
 def answer(
     path: Path, rule: ReadingRule, limits: Limits, what: str, **options: Any
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
-    """Do one of: is_slide, look, range, cut. Return plain facts, and pixels where there are some."""
+    """Do is_slide, look, range or cut. Return plain facts, and pixels where there are any."""
     from cnsapp.imaging import slides
 
     if what == "is_slide":
