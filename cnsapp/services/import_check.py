@@ -49,6 +49,15 @@ class ImportCheck(ImportWork):
         _put(report, "name_clashes", self._clashes)
         return report
 
+    def _say_what_is_kept(self, total: int) -> None:
+        done = self.check.imported + self.check.duplicates + len(self.check.skipped)
+        done -= len(self.source.refused)
+        self.check.stopped = True
+        self.check.notes.append(
+            f"Stopped after {done:,} of {total:,} files; the counts are of these."
+        )
+        self.finished()
+
     def _clean_up(self) -> None:
         """Leave everything as it is."""
 
@@ -92,11 +101,11 @@ class ImportCheck(ImportWork):
         report.imported += n_new
         report.duplicates += len(batch) - n_new
         report.labelled += sum(1 for arrival in batch if arrival.label) - len(said & set(pairs))
-        fresh = {name_key(a.label): a.label for a in reversed(batch) if a.label}
-        before = {name_key(name) for name in report.new_classes}
-        report.new_classes += [
-            name for key, name in fresh.items() if key not in classes and key not in before
-        ]
+        fresh = {name_key(name): name for name in report.new_classes}
+        for label in (arrival.label for arrival in batch if arrival.label):
+            if name_key(label) not in classes:
+                fresh.setdefault(name_key(label), label)
+        report.new_classes = list(fresh.values())
         report.n_without_group += sum(1 for arrival in batch if not arrival.group)
         self._groups |= {arrival.group for arrival in batch if arrival.group}
         self._labels.update(arrival.label for arrival in batch if arrival.label)

@@ -135,6 +135,23 @@ def test_a_cancelled_import_says_what_it_kept(app: App, project: int, tmp_path: 
     assert f"Stopped after {kept} of 40 files" in result["notes"][-1]
 
 
+def test_a_cancelled_check_tells_what_it_saw(app: App, project: int, tmp_path: Path) -> None:
+    for number in range(40):
+        draw(tmp_path / "s" / ("b", "a")[number < 20] / f"{number:02}.png", number)
+    with pytest.raises(Cancelled) as stopped:
+        check_folder(
+            app,
+            project_id=project,
+            path=tmp_path / "s",
+            labels="folders",
+            check_cancelled=stop_at(38),
+        )
+    result = stopped.value.result
+    assert (result["dry_run"], result["stopped"], result["new_classes"]) == (True, True, ["a", "b"])
+    assert sum(n for _, n in result["folders"]) == result["imported"] > 20
+    assert images.counts(app.store, project_id=project).images == 0
+
+
 def test_listing_a_large_folder_is_told_and_can_be_stopped(
     app: App, project: int, tmp_path: Path
 ) -> None:
