@@ -294,7 +294,8 @@ class ImportWork:
         """Fix the project's window for a kind of samples from a spread of this import's files."""
         if reading_rule(self.app.store, project_id=self.project_id).window(kind) is None:
             low, high, n = self._measure(kind, candidate)
-            low, high = fit_window(kind, low, high)
+            if self.rule.windows_from == "range":
+                low, high = fit_window(kind, low, high)
             self.report.notes.append(
                 f"{kind} images are shown from {low:g} (black) to {high:g} (white). This window "
                 f"was taken from {n} of these files and is now fixed for the project."
@@ -319,9 +320,14 @@ class ImportWork:
         ranges = []
         for file in {c.path: c for c in (candidate, *spread)}.values():
             try:
-                found = self._large.submit(read_sample_range, file.path, self.limits).result()
+                found = self._large.submit(
+                    read_sample_range, file.path, self.limits, self.rule
+                ).result()
             except UnreadableImageError:
                 continue  # it will be skipped with its reason when its turn comes
             if found is not None and found.kind == kind:
                 ranges.append(found)
+        if self.rule.windows_from == "percentile":
+            low, high = min(r.p_low for r in ranges), max(r.p_high for r in ranges)
+            return low, high if high > low else low + 1, len(ranges)
         return min(r.low for r in ranges), max(r.high for r in ranges), len(ranges)

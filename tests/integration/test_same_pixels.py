@@ -29,6 +29,7 @@ from cnsapp.imaging.thumbs import make_thumbs
 from cnsapp.jobs.running import run_here
 from cnsapp.ml.preprocess import make_view
 from cnsapp.services import explaining, import_work
+from cnsapp.services.images import reading_rule
 from cnsapp.services.importing import import_folder
 from cnsapp.services.models import latest_model
 from cnsapp.services.predicting import start_prediction
@@ -249,3 +250,29 @@ def test_the_reader_in_another_process_gives_the_very_same(tmp_path: Path) -> No
         assert (here.pixels == there.pixels).all()
         assert here.facts == there.facts
         assert np.abs(here.pixels.astype(int) - right).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("how", "window"), [("range", (0, 65535)), ("percentile", (100, 200)), ("fixed", None)]
+)
+def test_an_import_finds_the_window_as_the_project_says(
+    tmp_path: Path, app: App, how: str, window: tuple[int, int] | None
+) -> None:
+    samples = np.linspace(100, 200, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
+    samples[5, 5] = 60000  # a speck
+    (tmp_path / "files").mkdir()
+    tifffile.imwrite(tmp_path / "files" / "x.tif", samples)
+    project_id = create_project(app.store, name="deep", classes=["a", "b"]).id
+    with app.store.writing() as session:
+        project = session.get_one(Project, project_id)
+        rule = ReadingRule(windows_from=how)
+        project.settings = {**project.settings, "reading": rule.as_json()}
+    report = import_folder(app, project_id=project_id, path=tmp_path / "files")
+    found = reading_rule(app.store, project_id=project_id).window("uint16")
+    if window is None:
+        assert found is None
+        assert [row.file for row in report.skipped] == ["x.tif"]
+        assert "set by hand" in report.skipped[0].reason
+    else:
+        assert report.imported == 1
+        assert found == pytest.approx(window, abs=1)
