@@ -5,22 +5,19 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from sqlalchemy import text
 
 from cnsapp.imaging.synthetic import ORGANS, make_tissue
-from tests.browser.conftest import ROOT, LiveApp
+from tests.browser.conftest import LiveApp
+from tests.browser.visitor import Visitor, wait_for
 from tests.places import data_folder
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-PICTURES = ROOT / "test-results" / "pictures"
 CLASSES = ("AC", "H", "S", "T", "V")
 LABELLED, TO_LABEL, NEW = 24, 4, 3  # images a class
 
@@ -53,67 +50,6 @@ def draw(folder: Path, name: str, place: int) -> list[Path]:
         files.append(folder / f"{name}_{at:02}.jpg")
         Image.fromarray(make_tissue(organ, at % 6, at)).save(files[-1], quality=90)
     return files
-
-
-class Visitor:
-    """Somebody at the screen: goes to pages, presses keys, looks at what is there."""
-
-    def __init__(self, live: LiveApp, page: Any) -> None:
-        self.live, self.page = live, page
-        self.elsewhere: list[str] = []
-        page.on("request", self._note)
-
-    def _note(self, request: Any) -> None:
-        if not request.url.startswith((self.live.url, "data:", "blob:", "ws://127.0.0.1")):
-            self.elsewhere.append(request.url)
-
-    def go(self, name: str) -> None:
-        """Follow a link of the sidebar."""
-        self.page.get_by_role("link", name=name, exact=True).first.click()
-        self.page.get_by_role("heading", name=name, exact=True).first.wait_for()
-
-    def widget(self, key: str) -> Any:
-        """Return the widget with this key."""
-        return self.page.locator(f".st-key-{key}")
-
-    def type_into(self, key: str, words: str) -> None:
-        """Type into a text field and leave it."""
-        field = self.widget(key).locator("input, textarea").first
-        field.fill(words)
-        field.press("Tab")
-
-    def press_button(self, key: str) -> None:
-        """Press a button as soon as it can be pressed."""
-        self.page.locator(f".st-key-{key} button:not([disabled])").first.click()
-
-    def choose(self, key: str, option: str) -> None:
-        """Choose a radio or segment by its words."""
-        self.widget(key).get_by_text(option, exact=True).first.click()
-
-    def picture(self, name: str) -> None:
-        """Keep a picture of the screen, once it has come to rest."""
-        self.page.wait_for_load_state("networkidle")
-        self.page.wait_for_timeout(500)
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png")
-
-    def count(self, query: str) -> int:
-        """Ask the database."""
-        with self.live.store.reading() as session:
-            return int(session.execute(text(query)).scalar() or 0)
-
-    def no_traceback(self) -> None:
-        """Nothing on the screen may look like a program's error."""
-        shown = self.page.locator("body").inner_text()
-        assert not re.search(r"Traceback|Error:|Exception", shown), shown[-800:]
-
-
-def wait_for(true: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
-        time.sleep(0.2)
 
 
 def test_a_biologist_goes_round_the_whole_loop(
