@@ -108,9 +108,8 @@ def import_images(
     from cnsapp.services.projects import get_project
     from cnsapp.services.training import queue_features
 
-    tiles = tile_settings(
-        TileSettings(), tile_size, um_per_px, overlap, min_tissue, slide_um_per_px
-    )
+    cut = (tile_size, um_per_px, overlap, min_tissue, slide_um_per_px)
+    tiles = tile_settings(TileSettings(), *cut) if any(v is not None for v in cut) else None
     app, progress = opened(), Progress()
     view = get_project(app.store, project=project)
     act = check_folder if dry_run else partial(import_folder, annotator=annotator)

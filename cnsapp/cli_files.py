@@ -145,6 +145,7 @@ def metadata(
     group_from: Annotated[
         str | None, typer.Option(help="The column that holds the group (patient, slide).")
     ] = None,
+    annotator: Annotator = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Give images what a table says of them; each column becomes a filter."""
@@ -153,7 +154,9 @@ def metadata(
 
     app = opened()
     view = get_project(app.store, project=project)
-    report = add_metadata(app.store, project_id=view.id, csv=csv, group_from=group_from)
+    report = add_metadata(
+        app.store, project_id=view.id, csv=csv, group_from=group_from, who=who(annotator)
+    )
     lines = [
         f"{report.rows} rows, {report.images} images: {', '.join(report.columns) or 'no column'}; "
         f"{report.grouped} given a group."

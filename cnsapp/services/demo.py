@@ -65,7 +65,7 @@ def create_demo(
             project_id=project_id,
             path=folder,
             group_from=r"(patient_\d+)",
-            progress=lambda done, total, _: report(total + int(done), 2 * total, "Importing images"),
+            progress=lambda n, total, _: report(total + int(n), 2 * total, "Importing images"),
             check_cancelled=check,
         )
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from db.queries import chunks, set_status
 from db.session import Store
 
 EXCLUDED, RESTORED, GROUPED, APART, FINE = "excluded", "restored", "grouped", "apart", "fine"
+UNDONE = 200  # events taken back in a transaction: milliseconds
 
 
 @dataclass(frozen=True)
@@ -180,40 +181,89 @@ def undo(store: Store, *, project_id: int, action: str, who: str) -> Change:
     changed += exclude(
         store, project_id=project_id, image_ids=by_kind[RESTORED], who=who, reason=undone
     ).image_ids
-    with store.writing() as session:
-        for image_id, kind, details in was:
-            if kind == GROUPED:
-                moved = _move(session, project_id, image_id, details["to"], details["from"],
-                              who, undone, {})  # fmt: skip
-                changed += [image_id] if moved else []
-            if "pair" in details:
-                _answer(session, project_id, details["pair"], "")
-            if kind == FINE:
-                session.execute(
-                    update(ImageFlag)
-                    .where(
-                        ImageFlag.project_id == project_id,
-                        ImageFlag.kind == details["flag"],
-                        ImageFlag.image_id == image_id,
-                    )
-                    .values(answer="")
-                )
+    for part in chunks(was, UNDONE):
+        with store.writing() as session:
+            changed += _undo_part(session, project_id, part, who, undone)
     return Change(action, changed)
 
 
-def put_into_group(
+def _undo_part(
+    session: Session,
+    project_id: int,
+    events: Sequence[tuple[int, str, dict[str, Any]]],
+    who: str,
+    undone: str,
+) -> list[int]:
+    grouped = [(i, details) for i, kind, details in events if kind == GROUPED]
+    moved = put_into_groups(
+        session,
+        project_id=project_id,
+        groups={i: details["from"] for i, details in grouped},
+        before={i: details["to"] for i, details in grouped},
+        who=who,
+        reason=undone,
+        details={},
+    )
+    for details in (details for _, _, details in events if "pair" in details):
+        _answer(session, project_id, details["pair"], "")
+    fine: dict[str, list[int]] = {}
+    for image_id, kind, details in events:
+        if kind == FINE:
+            fine.setdefault(details["flag"], []).append(image_id)
+    for flag, ids in fine.items():
+        session.execute(
+            update(ImageFlag)
+            .where(
+                ImageFlag.project_id == project_id,
+                ImageFlag.kind == flag,
+                ImageFlag.image_id.in_(ids),
+            )
+            .values(answer="")
+        )
+    return moved
+
+
+def put_into_groups(
     session: Session,
     *,
     project_id: int,
-    image_id: int,
-    before: str | None,
-    group: str,
+    groups: Mapping[int, str | None],
     who: str,
     reason: str,
-    details: dict[str, Any],
-) -> bool:
-    """Put an image into another group, with an event; False when its group is not `before`."""
-    return _move(session, project_id, image_id, before, group, who, reason, details)
+    details: Mapping[str, Any],
+    before: Mapping[int, str | None] | None = None,
+) -> list[int]:
+    """Put images (id -> group) into other groups, each an event; return those that moved.
+
+    This is the only way to change a group. With `before` only images move whose group is still
+    the one named there.
+    """
+    moved: list[int] = []
+    for part in chunks(sorted(groups)):
+        rows = session.execute(
+            select(Image.id, Image.group_key)
+            .where(Image.project_id == project_id, Image.id.in_(part))
+            .order_by(Image.id)
+            .with_for_update()
+        ).all()
+        changes = [
+            (image_id, now, groups[image_id])
+            for image_id, now in rows
+            if now != groups[image_id] and (before is None or before.get(image_id) == now)
+        ]
+        if not changes:
+            continue
+        session.execute(update(Image), [{"id": i, "group_key": to} for i, _, to in changes])
+        event = {"project_id": project_id, "kind": GROUPED, "who": who, "reason": reason}
+        session.execute(
+            insert(ImageEvent),
+            [
+                {**event, "image_id": i, "details": {"from": was, "to": to, **details}}
+                for i, was, to in changes
+            ],
+        )
+        moved += [i for i, _, _ in changes]
+    return moved
 
 
 def image_notes(store: Store, *, image_id: int, limit: int = 20) -> list[ImageNote]:
@@ -249,30 +299,6 @@ def _with_status(
             Image.project_id == project_id, Image.id.in_(ids), Image.status == status
         )
     ).all()
-
-
-def _move(
-    session: Session,
-    project_id: int,
-    image_id: int,
-    before: str | None,
-    after: str | None,
-    who: str,
-    reason: str,
-    details: dict[str, Any],
-) -> bool:
-    same = Image.group_key.is_(None) if before is None else Image.group_key == before
-    moved = session.execute(
-        update(Image)
-        .where(Image.id == image_id, Image.project_id == project_id, same)
-        .values(group_key=after)
-        .returning(Image.id)
-    ).all()
-    if moved:
-        event = {"project_id": project_id, "image_id": image_id, "kind": GROUPED, "who": who}
-        change = {"from": before, "to": after, **details}
-        session.execute(insert(ImageEvent), [{**event, "reason": reason, "details": change}])
-    return bool(moved)
 
 
 def _answer(session: Session, project_id: int, pair: Sequence[int], answer: str) -> None:

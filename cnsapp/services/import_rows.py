@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.metadata import Value
 from cnsapp.imaging.decoded import ImageFacts
 from cnsapp.imaging.store import ImageFolder
+from cnsapp.services.exclusion import put_into_groups
+from cnsapp.services.images import reading_rule
 from cnsapp.services.metadata import put_values
 from cnsapp.services.projects import find_or_add_classes
-from db.models import Image, LabelClass
-from db.queries import add_to_tally, insert_new, set_status
+from db.models import Image, LabelClass, LabelEvent
+from db.queries import add_to_tally, chunks, insert_new, set_status
 from db.session import Store
 
 LOST = ("missing", "changed")  # the status of images whose file is not what it was
@@ -41,8 +43,27 @@ class Arrival:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """The newest rows when an import began: one that was killed tells its own by them."""
+
+    image_id: int
+    event_id: int
+    class_id: int
+    windows: tuple[str, ...] = ()  # the kinds of samples that had a window
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a job keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Begun:
+        """Return what `as_json` gave."""
+        return cls(**{**stored, "windows": tuple(stored["windows"])})
+
+
+@dataclass(frozen=True)
 class Stored:
-    """What a chunk added."""
+    """What a chunk added, or had added before the import was killed."""
 
     n_new: int
     labels: list[tuple[int, int]]  # (image id, class id)
@@ -55,8 +76,11 @@ def store_arrivals(
     project_id: int,
     arrivals: Sequence[Arrival],
     names: Container[str],
+    begun: Begun | None = None,
 ) -> Stored:
     """Put copies into place and write their rows; rows that are there already stay as they are.
+
+    With `begun` rows that came since then count as new: an earlier start of this import wrote them.
 
     `names` are the names of all files of this import. A file is a duplicate when the project has
     its bytes under its own name, or under a name that this import does not have (it came from
@@ -75,6 +99,12 @@ def store_arrivals(
         known_now = Known(session, project_id, arrivals, names)
         known = select(LabelClass.id).where(LabelClass.project_id == project_id)
         before = set(session.scalars(known))
+        if begun is not None:
+            before = {class_id for class_id in before if class_id <= begun.class_id}
+            n_new = sum(
+                row.id > begun.image_id and row.file_name == arrival.name
+                for arrival, row in ((a, known_now.get(a)) for a in arrivals)
+            )
         names = list(dict.fromkeys(a.label for a in arrivals if a.label))
         classes = find_or_add_classes(session, project_id, names)
         fresh = [name for name in names if classes[name] not in before]
@@ -84,6 +114,35 @@ def store_arrivals(
         if arrival.part is not None:
             arrival.part.unlink(missing_ok=True)
     return Stored(n_new, labels, fresh)
+
+
+def newest_rows(store: Store, *, project_id: int) -> Begun:
+    """Return what an import that begins now is to remember."""
+    rule = reading_rule(store, project_id=project_id)
+    with store.reading() as session:
+        return Begun(
+            image_id=session.scalar(select(func.max(Image.id))) or 0,
+            event_id=session.scalar(select(func.max(LabelEvent.id))) or 0,
+            class_id=session.scalar(select(func.max(LabelClass.id))) or 0,
+            windows=tuple(kind for kind, _, _ in rule.windows),
+        )
+
+
+def labels_since(
+    store: Store, begun: Begun, rows: Sequence[tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """Return those of (image id, class id) that an import has given since it began."""
+    found: set[tuple[int, int]] = set()
+    with store.reading() as session:
+        for part in chunks(sorted({image_id for image_id, _ in rows})):
+            given = select(LabelEvent.image_id, LabelEvent.class_id).where(
+                LabelEvent.image_id.in_(part),
+                LabelEvent.id > begun.event_id,
+                LabelEvent.kind == "label",
+                LabelEvent.source == "import",
+            )
+            found |= {(i, class_id) for i, class_id in session.execute(given) if class_id}
+    return found & set(rows)
 
 
 def known_bytes(store: Store, shas: Sequence[str]) -> set[str]:
@@ -170,13 +229,14 @@ def _complete(
 ) -> None:
     """Give known images what they lacked: a group, or a file in place of one that went missing."""
     back = []
+    groups: dict[int, str | None] = {}
     for arrival in arrivals:
         row = there.find(arrival)
         if row is None:
             continue
         changes: dict[str, object] = {}
         if row.group_key is None and arrival.group:
-            changes["group_key"] = _short(arrival.group)
+            groups[row.id] = _short(arrival.group)
         is_wanted_as_copy = row.linked and not arrival.linked  # imported again without linking
         is_lost = row.status in LOST or not (folder.root / row.stored_path).is_file()
         if is_wanted_as_copy or is_lost:
@@ -191,6 +251,10 @@ def _complete(
     set_status(
         session, project_id, back, "ok", kind="found", who="import", reason="Imported again."
     )
+    put_into_groups(
+        session, project_id=project_id, groups=groups, who="import", reason="Imported again.",
+        details={},
+    )  # fmt: skip
 
 
 def _is_there(row: Image) -> bool:

@@ -7,15 +7,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cnsapp.bootstrap import App
+from cnsapp.domain.names import name_key
 from cnsapp.errors import Cancelled, InvalidInputError, UnreadableImageError
 from cnsapp.imaging.candidates import Candidate
-from cnsapp.imaging.isolated import look_at, read_sample_range
+from cnsapp.imaging.isolated import check_header, look_at, read_sample_range
 from cnsapp.imaging.journal import Journal, clean_orphans
 from cnsapp.imaging.reader import WindowMissingError
 from cnsapp.imaging.rule import ReadingRule
@@ -25,7 +27,14 @@ from cnsapp.imaging.window import fit_window
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_plan import ImportPlan
 from cnsapp.services.import_report import ImportReport, Skipped
-from cnsapp.services.import_rows import LOST, Arrival, known_bytes, store_arrivals
+from cnsapp.services.import_rows import (
+    LOST,
+    Arrival,
+    Begun,
+    known_bytes,
+    labels_since,
+    store_arrivals,
+)
 from cnsapp.services.import_source import Source, limits_of, remove_abandoned
 from cnsapp.services.labels import import_labels
 from cnsapp.services.projects import check_class_name
@@ -69,8 +78,12 @@ class ImportWork:
         rule: ReadingRule,
         link: bool,
         annotator: str,
+        begun: Begun | None = None,
     ) -> None:
         self.app, self.project_id, self.source, self.plan = app, project_id, source, plan
+        self.begun = begun  # of an import that goes on after it was killed
+        self._labelled: set[tuple[int, int]] = set()
+        self._first_rule = rule
         self.rule, self.link, self.annotator = rule, link, annotator
         self.limits = limits_of(app)
         self.folder = ImageFolder(app.store.root)
@@ -88,6 +101,7 @@ class ImportWork:
     def run(self, progress: Progress, check_cancelled: Callable[[], None]) -> None:
         """Import every file; Cancelled carries the report on what was kept."""
         self._clean_up()
+        self._note_earlier_windows()
         total, done = len(self.source.candidates), 0
         waiting: deque[tuple[Candidate, Future[Arrival | Skipped]]] = deque()
         with self._small, self._large:
@@ -148,8 +162,11 @@ class ImportWork:
         try:
             outcome = future.result()
         except WindowMissingError as missing:
-            self._fix_window(missing.kind, candidate)
-            outcome = self._submit(candidate).result()
+            try:
+                self._fix_window(missing.kind, candidate)
+                outcome = self._submit(candidate).result()
+            except (UnreadableImageError, WindowMissingError):  # it is another file by now
+                outcome = Skipped(candidate.name, "The file changed while it was being imported.")
         if isinstance(outcome, Skipped):
             self.report.skipped.append(outcome)
         else:
@@ -181,6 +198,8 @@ class ImportWork:
             kind = sniff(candidate.path)
             facts = candidate.path.stat()  # before it is read: a change meanwhile is seen later
             self.limits.check_bytes(facts.st_size)
+            if facts.st_size >= LARGE:  # gigabytes are not hashed and copied only to be refused
+                check_header(candidate.path, self.limits)
             arrival = self._bring_in(candidate, kind)
             if self.source.lasting:
                 arrival.source_path = text_or_none(candidate.path)
@@ -260,18 +279,55 @@ class ImportWork:
         if not batch:
             return
         self._note_batch(batch)
-        stored = store_arrivals(self.app.store, self.folder, self.project_id, batch, self.names)
+        stored = store_arrivals(
+            self.app.store, self.folder, self.project_id, batch, self.names, self.begun
+        )
         self.report.imported += stored.n_new
         self.report.duplicates += len(batch) - stored.n_new
-        self.report.new_classes += stored.new_classes
+        for name in stored.new_classes:
+            self.tell_class(name)
         if stored.labels:
-            self.report.labelled += import_labels(
-                self.app.store,
-                project_id=self.project_id,
-                rows=stored.labels,
-                annotator=self.annotator,
-                source="import",
-            )
+            self.give_labels(stored.labels)
+
+    def tell_class(self, name: str) -> None:
+        """Put a new class into the report, once."""
+        if name_key(name) not in map(name_key, self.report.new_classes):
+            self.report.new_classes.append(name)
+
+    def give_labels(self, rows: Sequence[tuple[int, int]]) -> None:
+        """Label images, given as (image id, class id), and count those labels in the report."""
+        n_new = import_labels(
+            self.app.store,
+            project_id=self.project_id,
+            rows=rows,
+            annotator=self.annotator,
+            source="import",
+        )
+        if self.begun is not None:
+            own = labels_since(self.app.store, self.begun, rows) - self._labelled
+            self._labelled |= own
+            n_new = len(own)
+        self.report.labelled += n_new
+
+    def was_overtaken(self) -> bool:
+        """Return whether the project's images are read otherwise than some of these were."""
+        now = reading_rule(self.app.store, project_id=self.project_id)
+        return any(
+            replace(used, windows=now.windows, windows_from=now.windows_from) != now
+            or any(now.window(kind) != (low, high) for kind, low, high in used.windows)
+            for used in (self._first_rule, self.rule)
+        )
+
+    def _note_earlier_windows(self) -> None:
+        """Say what an earlier start of this import fixed."""
+        if self.begun is None:
+            return
+        for kind, low, high in self.rule.windows:
+            if kind not in self.begun.windows:
+                self.report.notes.append(
+                    f"{kind} images are shown from {low:g} (black) to {high:g} (white). This "
+                    "window was taken when this import began and is now fixed for the project."
+                )
 
     def _note_batch(self, batch: Sequence[Arrival]) -> None:
         self._note_conflicts(batch)
@@ -292,7 +348,9 @@ class ImportWork:
 
     def _fix_window(self, kind: str, candidate: Candidate) -> None:
         """Fix the project's window for a kind of samples from a spread of this import's files."""
-        if reading_rule(self.app.store, project_id=self.project_id).window(kind) is None:
+        now = reading_rule(self.app.store, project_id=self.project_id)
+        if now.window(kind) is None:
+            self.rule = now
             low, high, n = self._measure(kind, candidate)
             if self.rule.windows_from == "range":
                 low, high = fit_window(kind, low, high)
@@ -302,7 +360,7 @@ class ImportWork:
             )
             self._keep_window(kind, low, high)
             return
-        self.rule = reading_rule(self.app.store, project_id=self.project_id)
+        self.rule = now
 
     def _keep_window(self, kind: str, low: float, high: float) -> None:
         with self.app.store.writing() as session:
@@ -327,6 +385,8 @@ class ImportWork:
                 continue  # it will be skipped with its reason when its turn comes
             if found is not None and found.kind == kind:
                 ranges.append(found)
+        if not ranges:
+            raise UnreadableImageError(f"No file shows what {kind} samples there are.")
         if self.rule.windows_from == "percentile":
             low, high = min(r.p_low for r in ranges), max(r.p_high for r in ranges)
             return low, high if high > low else low + 1, len(ranges)

@@ -15,6 +15,7 @@ from cnsapp.services.images import reading_rule
 from cnsapp.services.import_check import ImportCheck
 from cnsapp.services.import_plan import FOLDER, FOLDERS, ImportPlan, make_plan
 from cnsapp.services.import_report import CheckReport, ImportReport, Preview, Skipped
+from cnsapp.services.import_rows import Begun, newest_rows
 from cnsapp.services.import_source import (
     Listing,
     Source,
@@ -25,6 +26,7 @@ from cnsapp.services.import_source import (
 from cnsapp.services.import_uploads import save_uploads
 from cnsapp.services.import_work import ImportWork, Progress
 from cnsapp.services.labels import clean_annotator
+from cnsapp.services.reading import apply_rule
 from cnsapp.services.slide_import import beside, cut_slides
 from cnsapp.services.slides import set_aside
 
@@ -35,11 +37,10 @@ __all__ = [
     "Skipped",
     "check_folder",
     "import_folder",
+    "newest_rows",
     "preview_folder",
     "save_uploads",
 ]
-
-DEFAULT_TILES = TileSettings()
 
 
 def import_folder(
@@ -52,7 +53,8 @@ def import_folder(
     metadata: str | None = None,
     link: bool = False,
     annotator: str = "import",
-    tiles: TileSettings = DEFAULT_TILES,
+    tiles: TileSettings | None = None,
+    begun: Begun | None = None,
     progress: Progress | None = None,
     check_cancelled: Callable[[], None] | None = None,
     allowed_roots: Sequence[Path] | None = None,
@@ -75,7 +77,11 @@ def import_folder(
     link
         Leave the originals where they are instead of copying them.
     tiles
-        How whole slides are cut; their tiles become images.
+        How whole slides are cut; their tiles become images. None: a slide that the project has as
+        it was cut before, a new one as the project's newest was.
+    begun
+        What `newest_rows` said before an earlier start of this import, which was killed: the report
+        then counts what that brought as imported too.
     progress
         Called with (files done, files in all, name); with 0 in all while they are being listed.
     allowed_roots
@@ -98,9 +104,10 @@ def import_folder(
     progress, check = progress or _ignore, check_cancelled or _go_on
     with _opened(app, asked, allowed_roots, _listing(progress, check)) as (source, plan):
         slides, source = set_aside(app, source)
-        work = ImportWork(app, project_id, source, plan, rule, link, who)
-        work.run(beside(progress, len(slides)), check)
-        cut_slides(work, slides, tiles, progress=progress, check_cancelled=check)
+        work = ImportWork(app, project_id, source, plan, rule, link, who, begun)
+        with _following(work):
+            work.run(beside(progress, len(slides)), check)
+            cut_slides(work, slides, tiles, progress=progress, check_cancelled=check)
     return _noted(work, asked)
 
 
@@ -113,7 +120,7 @@ def check_folder(
     group_from: str | None = None,
     metadata: str | None = None,
     link: bool = False,
-    tiles: TileSettings = DEFAULT_TILES,
+    tiles: TileSettings | None = None,
     progress: Progress | None = None,
     check_cancelled: Callable[[], None] | None = None,
     allowed_roots: Sequence[Path] | None = None,
@@ -180,8 +187,9 @@ def import_source(
     check = check_cancelled or _go_on
     slides, source = set_aside(app, source)
     work = ImportWork(app, project_id, source, plan, rule, link, clean_annotator(annotator))
-    work.run(_ignore, check)
-    cut_slides(work, slides, DEFAULT_TILES, progress=_ignore, check_cancelled=check)
+    with _following(work):
+        work.run(_ignore, check)
+        cut_slides(work, slides, None, progress=_ignore, check_cancelled=check)
     return work.report
 
 
@@ -239,6 +247,17 @@ def _plan(
         names=source.names,
         metadata=asked.metadata,
     )
+
+
+@contextmanager
+def _following(work: ImportWork) -> Iterator[None]:
+    """Have images read again when the project's rule was changed while they were imported."""
+    try:
+        yield
+    finally:
+        if work.report.imported and work.was_overtaken():
+            now = reading_rule(work.app.store, project_id=work.project_id)
+            apply_rule(work.app, project_id=work.project_id, rule=now, requested_by=work.annotator)
 
 
 def _noted(work: ImportWork, asked: Asked) -> ImportReport:

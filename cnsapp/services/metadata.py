@@ -7,21 +7,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.metadata import Value, meta_columns, read_values
 from cnsapp.errors import InvalidInputError
+from cnsapp.services.exclusion import new_action, put_into_groups
 from cnsapp.services.label_import import find_images
 from cnsapp.services.tables import read_csv
-from db.models import Image, ImageMeta
+from db.models import ImageMeta
 from db.queries import chunks
 from db.session import Store
 
 MAX_KEYS = 100  # columns of a project: each is a filter, and more is a table put in by mistake
 MANY_VALUES = 200  # values offered to choose from
+AT_ONCE = 500  # values a transaction: somebody who labels meanwhile waits a few milliseconds
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,12 @@ def put_values(
 
 
 def add_metadata(
-    store: Store, *, project_id: int, csv: Path, group_from: str | None = None
+    store: Store,
+    *,
+    project_id: int,
+    csv: Path,
+    group_from: str | None = None,
+    who: str = "metadata",
 ) -> MetaReport:
     """Read a CSV with the columns `file` or `sha256` and any others, which become filters.
 
@@ -84,6 +91,8 @@ def add_metadata(
     group_from
         A column that holds the group (patient, slide, animal); it replaces the groups of these
         images. None: a column `group`, where there is one.
+    who
+        By whom images are put into groups.
 
     Raises
     ------
@@ -124,12 +133,14 @@ def add_metadata(
                 )
             if row.get(group):
                 groups[image_id] = row[group][:400]
-    for part in chunks(sorted(values)):
+    details = {"action": new_action(), "table": csv.name}
+    for part in chunks(sorted(values), max(1, AT_ONCE // max(1, len(columns)))):
         with store.writing() as session:
             put_values(session, project_id, {image_id: values[image_id] for image_id in part})
-            given = [{"id": i, "group_key": groups[i]} for i in part if i in groups]
-            if given:
-                session.execute(update(Image), given)
+            put_into_groups(
+                session, project_id=project_id, groups={i: groups[i] for i in part if i in groups},
+                who=who, reason=f"Column {group} of {csv.name}.", details=details,
+            )  # fmt: skip
     return MetaReport(
         rows=len(rows),
         images=len(values),

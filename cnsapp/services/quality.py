@@ -29,7 +29,7 @@ from cnsapp.services.exclusion import (
     add_note,
     exclude,
     new_action,
-    put_into_group,
+    put_into_groups,
 )
 from cnsapp.services.images import ImageItem, items_in_order
 from db.models import Image, ImageFlag, ImageQuality, LabelClass, NearPair
@@ -178,21 +178,21 @@ def group_pair(store: Store, *, project_id: int, pair: tuple[int, int], who: str
     two without a group get one of their own.
     """
     who, action = clean_annotator(who), new_action()
-    moved = []
     with store.writing() as session:
         _check_pair(session, project_id, pair)
         rows = session.execute(
-            select(Image.id, Image.group_key).where(Image.id.in_(pair)).with_for_update()
+            select(Image.id, Image.group_key)
+            .where(Image.id.in_(pair))
+            .order_by(Image.id)
+            .with_for_update()
         )
         had: dict[int, str | None] = dict(rows.all())
         group = had[pair[0]] or had[pair[1]] or f"{SAME_PICTURE}{pair[0]}"
-        for image_id in pair:
-            if had[image_id] != group and put_into_group(
-                session, project_id=project_id, image_id=image_id, before=had[image_id],
-                group=group, who=who, reason="shows the same as another image",
-                details={"action": action, "pair": list(pair)},
-            ):  # fmt: skip
-                moved.append(image_id)
+        moved = put_into_groups(
+            session, project_id=project_id, groups=dict.fromkeys(pair, group), who=who,
+            reason="shows the same as another image",
+            details={"action": action, "pair": list(pair)},
+        )  # fmt: skip
         if not moved:  # one group already: the answer alone is new
             add_note(session, project_id, [pair[1]], APART, who,
                      {"action": action, "pair": list(pair)})  # fmt: skip

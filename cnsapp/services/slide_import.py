@@ -24,8 +24,15 @@ from cnsapp.services.import_report import Skipped
 from cnsapp.services.import_rows import known_bytes
 from cnsapp.services.import_work import ImportWork
 from cnsapp.services.projects import check_class_name
-from cnsapp.services.slide_rows import Made, SlideRows, place_of
-from cnsapp.services.slides import Plan, measured_rule, plan_slide, thumb_path
+from cnsapp.services.slide_rows import Made, SlideRows, find_slide, place_of
+from cnsapp.services.slides import (
+    Plan,
+    latest_settings,
+    measured_rule,
+    plan_slide,
+    thumb_path,
+)
+from db.models import Slide
 from db.queries import chunks
 
 A_CALL = 16  # tiles asked of the other process at once: 12 MB at 512 px
@@ -40,7 +47,7 @@ Progress = Callable[[float, int, str], None]
 def cut_slides(
     work: ImportWork,
     slides: Sequence[Candidate],
-    settings: TileSettings,
+    settings: TileSettings | None,
     *,
     progress: Progress,
     check_cancelled: Callable[[], None],
@@ -49,7 +56,8 @@ def cut_slides(
     """Cut slides into tiles, and add what came of it to the import's report.
 
     A slide is one found file: imported when tiles of it are new, a duplicate when all were there.
-    With `dry_run` nothing is stored.
+    Without `settings` a slide is cut as it was before, a new one as the project's newest was. With
+    `dry_run` nothing is stored.
 
     Raises
     ------
@@ -58,7 +66,7 @@ def cut_slides(
     Cancelled
         `check_cancelled` raised it; the tiles until then are kept, and the same import goes on.
     """
-    settings = settings.checked()
+    settings = settings.checked() if settings is not None else None
     report = work.report
     report.found += len(slides)
     before, total = report.found - len(slides), report.found
@@ -74,7 +82,7 @@ def cut_slides(
                 )
             except (UnreadableImageError, InvalidInputError) as error:
                 report.skipped.append(Skipped(slide.name, str(error)))
-                report.tiles += cut.n_new
+                report.tiles += cut.n_new + cut.n_earlier
                 continue
             report.slides += 1
             report.tiles += new
@@ -103,24 +111,26 @@ class _Cut:
         self,
         work: ImportWork,
         slide: Candidate,
-        settings: TileSettings,
+        asked: TileSettings | None,
         journal: Journal,
         dry_run: bool,
     ) -> None:
-        self.work, self.slide, self.settings = work, slide, settings
+        self.work, self.slide, self.asked = work, slide, asked
         self.journal, self.dry_run = journal, dry_run
-        self.rows = SlideRows(work, slide, settings)
         self.broken: list[str] = []
-        self.n_new = 0
+        self.n_new = self.n_earlier = 0
 
     def run(
         self, progress: Callable[[float, str], None], check_cancelled: Callable[[], None]
     ) -> int:
-        """Cut what is not cut yet; return how many tiles are new."""
+        """Cut what is not cut yet; return how many tiles are new since the import began."""
         name = self.slide.name
         progress(0.0, name)
         sha256, n_bytes = hash_file(self.slide.path)
-        row = self.rows.find(sha256)
+        row = find_slide(self.work, sha256)
+        self.settings = self._settings(row)
+        self.rows = SlideRows(self.work, self.slide, self.settings)
+        self.n_earlier = self.rows.n_earlier(row.id) if row is not None else 0
         label = self.work.plan.label_of(self.slide, sha256)
         if label is not None:
             check_class_name(label)
@@ -128,7 +138,7 @@ class _Cut:
             if not self.dry_run:
                 self.rows.use_label(label)
                 self.rows.label_tiles(row.id)
-            return 0
+            return self.n_earlier
         plan = self._plan()
         if not plan.tiles:
             raise UnreadableImageError(
@@ -167,7 +177,14 @@ class _Cut:
         if self.broken and not n_before + self.n_new:
             raise self._given_up(self.broken[0])
         self.rows.finish(slide_id, plan, self.broken)
-        return self.n_new
+        return self.n_new + self.n_earlier
+
+    def _settings(self, row: Slide | None) -> TileSettings:
+        if self.asked is not None:
+            return self.asked
+        if row is not None:
+            return TileSettings.from_json(row.settings.get("cut"))
+        return latest_settings(self.work.app.store, project_id=self.work.project_id)
 
     def _given_up(self, reason: str) -> UnreadableImageError:
         kept = f" {self.n_new:,} tiles that could be read are kept." if self.n_new else ""

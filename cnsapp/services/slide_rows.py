@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from cnsapp.imaging.candidates import Candidate, printable
 from cnsapp.imaging.decoded import ImageFacts
 from cnsapp.imaging.tiling import Tile, TileSettings, slide_um
 from cnsapp.services.import_work import ImportWork
-from cnsapp.services.label_import import import_labels
 from cnsapp.services.projects import find_or_add_classes
 from cnsapp.services.slides import Plan
 from db.models import Image, ImageEvent, LabelClass, LabelEvent, Slide
@@ -40,16 +39,6 @@ class SlideRows:
         self.work, self.slide, self.settings = work, slide, settings
         self.store, self.project_id = work.app.store, work.project_id
         self.label_id: int | None = None
-
-    def find(self, sha256: str) -> Slide | None:
-        """Return the row of these bytes, or None when the project has no such slide."""
-        with self.store.reading() as session:
-            row = session.scalar(
-                select(Slide).where(Slide.project_id == self.project_id, Slide.sha256 == sha256)
-            )
-            if row is not None:
-                session.expunge(row)
-            return row
 
     def is_done(self, row: Slide) -> bool:
         """Return whether all tiles of these settings are there, with their files."""
@@ -80,12 +69,28 @@ class SlideRows:
             and (self.store.root / row.stored_path).is_file()
         }
 
+    def n_earlier(self, slide_id: int) -> int:
+        """Return how many tiles an earlier start of this import cut, before it was killed."""
+        if self.work.begun is None:
+            return 0
+        with self.store.reading() as session:
+            own = select(func.count()).where(
+                Image.slide_id == slide_id,
+                Image.status == "ok",
+                Image.id > self.work.begun.image_id,
+            )
+            return session.scalar(own) or 0
+
     def remember(self, row: Slide | None, sha256: str, n_bytes: int, plan: Plan) -> int:
         """Write the slide's row, or its new settings; return its number."""
         cut = self.settings.as_json()
         lasting = self.work.source.lasting
         path = printable(str(self.slide.path.resolve())) if lasting else ""
         facts = plan.facts.as_json()
+        try:  # by size and time a watched folder tells it from a new file
+            changed = self.slide.path.stat().st_mtime_ns if lasting else None
+        except OSError:
+            changed = None
         with self.store.writing() as session:
             if row is None:
                 group = self.work.plan.group_of(self.slide, sha256) or self.slide.name
@@ -108,7 +113,7 @@ class SlideRows:
                 ).one()
             times = int(row.settings.get("times", 1)) + (row.settings.get("cut") != cut)
             values: dict[str, Any] = {
-                "settings": {"cut": cut, "complete": False, "times": times},
+                "settings": {"cut": cut, "complete": False, "times": times, "mtime_ns": changed},
                 "um_per_px": slide_um(plan.facts, self.settings),
                 "facts": facts,
             }
@@ -142,8 +147,9 @@ class SlideRows:
             known = select(LabelClass.id).where(LabelClass.project_id == self.project_id)
             before = set(session.scalars(known))
             self.label_id = find_or_add_classes(session, self.project_id, [label])[label]
-        if self.label_id not in before:
-            self.work.report.new_classes.append(label)
+        begun = self.work.begun
+        if self.label_id not in before or (begun is not None and self.label_id > begun.class_id):
+            self.work.tell_class(label)
 
     def label_tiles(self, slide_id: int) -> None:
         """Give all tiles of the slide the label of its file, where it has one."""
@@ -162,13 +168,7 @@ class SlideRows:
 
     def _label(self, image_ids: Sequence[int]) -> None:
         assert self.label_id is not None
-        self.work.report.labelled += import_labels(
-            self.store,
-            project_id=self.project_id,
-            rows=[(image_id, self.label_id) for image_id in image_ids],
-            annotator=self.work.annotator,
-            source="import",
-        )
+        self.work.give_labels([(image_id, self.label_id) for image_id in image_ids])
 
     def _row(self, slide_id: int, plan: Plan, one: Made) -> dict[str, Any]:
         tile, px = one.tile, self.settings.tile_px
@@ -249,6 +249,17 @@ class SlideRows:
                 f"{self.slide.name} was cut anew: {len(old) - kept:,} tiles of the earlier "
                 f"settings are excluded, and {kept:,} that are labelled were kept."
             )
+
+
+def find_slide(work: ImportWork, sha256: str) -> Slide | None:
+    """Return the row of these bytes, or None when the project has no such slide."""
+    with work.app.store.reading() as session:
+        row = session.scalar(
+            select(Slide).where(Slide.project_id == work.project_id, Slide.sha256 == sha256)
+        )
+        if row is not None:
+            session.expunge(row)
+        return row
 
 
 def tile_name(slide: str, tile: Tile, times: int = 1) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 from cnsapp.bootstrap import App
 from cnsapp.imaging.tiling import TileSettings
 from cnsapp.jobs.context import JobContext
+from cnsapp.services.import_rows import Begun
 from cnsapp.services.import_uploads import remove_upload
-from cnsapp.services.importing import ImportReport, check_folder, import_folder
+from cnsapp.services.importing import ImportReport, check_folder, import_folder, newest_rows
 from cnsapp.services.training import queue_features
 from cnsapp.tasks.pace import Pace
 
@@ -40,7 +41,8 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     assert job.project_id is not None
     act: Callable[..., ImportReport] = check_folder
     if not dry_run:
-        act = partial(import_folder, annotator=payload.get("annotator") or "import")
+        begun = _begun(app, job, job.project_id)
+        act = partial(import_folder, annotator=payload.get("annotator") or "import", begun=begun)
     result = act(
         app,
         project_id=job.project_id,
@@ -49,7 +51,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
         group_from=payload.get("group_from"),
         metadata=payload.get("metadata"),
         link=bool(payload.get("link", False)),
-        tiles=TileSettings.from_json(payload.get("tiles")),
+        tiles=TileSettings.from_json(tiles) if (tiles := payload.get("tiles")) else None,
         progress=report,
         check_cancelled=job.check_cancelled,
         allowed_roots=None if roots is None else [Path(root) for root in roots],
@@ -58,3 +60,16 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     if result.imported and not dry_run:
         queue_features(app.store, project_id=job.project_id)
     return result.as_json()
+
+
+def _begun(app: App, job: JobContext, project_id: int) -> Begun | None:
+    """Return what an earlier start of this job noted before it was killed; None at the first."""
+    is_first = False
+
+    def note() -> dict[str, Any]:
+        nonlocal is_first
+        is_first = True
+        return newest_rows(app.store, project_id=project_id).as_json()
+
+    noted = Begun.from_json(job.step("begin", note))
+    return None if is_first else noted

@@ -19,7 +19,7 @@ from cnsapp.services.import_report import ImportReport
 from cnsapp.services.import_source import Source, find_source, opened_source
 from cnsapp.services.importing import import_source
 from cnsapp.services.training import queue_features
-from db.models import Image, WatchedFolder
+from db.models import Image, Slide, WatchedFolder
 from db.types import utc_now
 
 log = logging.getLogger(__name__)
@@ -135,9 +135,9 @@ class Watcher:
         self, row: _Folder, source: Source, problems: dict[str, _Problem]
     ) -> dict[str, tuple[Candidate, Facts]]:
         """Return the files that are not in the project as they are now."""
-        known = self._known.setdefault(row.id, {})
-        if not known:
-            known.update(self._imported(row, source.root))
+        if row.id not in self._known:
+            self._known[row.id] = self._imported(row, source.root)
+        known = self._known[row.id]
         new = {}
         for candidate in source.candidates:
             try:
@@ -159,11 +159,20 @@ class Watcher:
                 .where(Image.project_id == row.project_id, Image.source_path.is_not(None))
                 .execution_options(yield_per=2000)
             )
-            return {
+            known = {
                 str(path).removeprefix(below): (n_bytes, mtime_ns)
                 for path, n_bytes, mtime_ns in rows
                 if str(path).startswith(below) and mtime_ns is not None
             }
+            slides = session.execute(
+                select(Slide.stored_path, Slide.n_bytes, Slide.settings).where(
+                    Slide.project_id == row.project_id
+                )
+            )
+            for path, n_bytes, cut in slides:
+                if path.startswith(below) and cut.get("complete") and cut.get("mtime_ns"):
+                    known[path.removeprefix(below)] = (n_bytes, int(cut["mtime_ns"]))
+            return known
 
     def _ready(
         self,
