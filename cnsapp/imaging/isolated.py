@@ -58,6 +58,11 @@ def read_image(
     return ReadResult(answer.array, facts_from_json(answer.facts))
 
 
+def check_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Do what `cnsapp.imaging.reader.check_header` does; errors as `read_image`."""
+    readers().call("check_header", path, limits=limits)
+
+
 def read_sample_range(
     path: Path, limits: Limits = DEFAULT_LIMITS, rule: ReadingRule = DEFAULT_RULE
 ) -> SampleRange | None:

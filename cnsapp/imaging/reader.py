@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cnsapp.imaging import pillow_files, tiff_files
 from cnsapp.imaging.channels import range_of_chosen
 from cnsapp.imaging.color import lay_over, to_rgb
 from cnsapp.imaging.decoded import Decoded, ImageFacts, Reading, quiet, refusal
-from cnsapp.imaging.limits import Limits
+from cnsapp.imaging.limits import LimitError, Limits
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.sniff import sniff
 from cnsapp.imaging.window import (
@@ -31,6 +32,7 @@ __all__ = [
     "ReadingRule",
     "SampleRange",
     "WindowMissingError",
+    "check_header",
     "read_image",
     "read_sample_range",
 ]
@@ -149,6 +151,28 @@ def read_sample_range(
             return None if decoded.finished else measure([decoded.samples])
     except Exception as error:
         raise refusal(error) from error
+
+
+def check_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Refuse what a file's header declares too large; whatever else is wrong shows on reading it.
+
+    Raises
+    ------
+    UnreadableImageError
+        No supported image, or beyond the limits.
+    """
+    kind = sniff(path)
+    limits.check_bytes(path.stat().st_size)
+    try:
+        with quiet(), ExitStack() as opened:
+            if kind == "TIFF":
+                opened.enter_context(tiff_files.opened_stack(path, limits))
+            else:
+                opened.enter_context(pillow_files.open_header(path, kind, limits))
+    except LimitError:
+        raise
+    except Exception:  # damaged, or for another decoder: reading says which
+        return
 
 
 def _decode(path: Path, reading: Reading) -> Decoded:

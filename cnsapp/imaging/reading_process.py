@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging.limits import Limits
-from cnsapp.imaging.reader import read_image, read_sample_range
+from cnsapp.imaging.reader import check_header, read_image, read_sample_range
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.store import ImageFolder
 from cnsapp.imaging.thumbs import make_thumbs
@@ -76,6 +76,11 @@ def _me() -> Any:
 def _read(path: Path, rule: ReadingRule, limits: Limits, *, strict: bool = False) -> Answer:
     result = read_image(path, rule, limits, strict=strict)
     return Answer(result.facts.as_json(), result.pixels)
+
+
+def _check_header(path: Path, _rule: ReadingRule, limits: Limits) -> Answer:
+    check_header(path, limits)
+    return Answer()
 
 
 def _sample_range(path: Path, rule: ReadingRule, limits: Limits) -> Answer:
@@ -134,6 +139,7 @@ def _slide(path: Path, rule: ReadingRule, limits: Limits, *, what: str, **option
 OPERATIONS: dict[str, Callable[..., Answer]] = {
     "slide": _slide,
     "read": _read,
+    "check_header": _check_header,
     "sample_range": _sample_range,
     "look_at": _look_at,
     "make_pyramid": _make_pyramid,
