@@ -155,7 +155,7 @@ def browse(here: Here, project: ProjectView) -> None:
     classes = projects.list_classes(here.app.store, project_id=project.id)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="img_filters"):
         chosen = choose_filter(
-            here.app, project_id=project.id, classes=classes, width=165, with_status=True
+            here.app, project_id=project.id, classes=classes, width=136, with_status=True
         )
         pager = st.container(horizontal=True, gap="small", width="content")
     page = turn_pages(here, project, chosen)

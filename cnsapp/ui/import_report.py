@@ -60,15 +60,17 @@ def _counts(result: dict[str, Any]) -> list[str]:
 
 
 def _notes(result: dict[str, Any]) -> None:
+    lines = []
     if result.get("slides"):
-        st.caption(
+        lines.append(
             f"{words.plural(int(result['slides']), 'whole slide')}, "
             f"{words.plural(int(result.get('tiles', 0)), 'new tile')} cut from them."
         )
-    for note in result.get("notes", []):
-        st.caption(frame.plain(str(note)))
+    lines += [frame.plain(str(note)) for note in result.get("notes", [])]
     if result.get("new_classes"):
-        st.caption(f"New classes: {frame.plain(', '.join(map(str, result['new_classes'])))}.")
+        lines.append(f"New classes: {frame.plain(', '.join(map(str, result['new_classes'])))}.")
+    if lines:
+        st.caption("  \n".join(lines))
 
 
 def _show_check(job: JobView) -> None:

@@ -212,11 +212,13 @@ def _flagged(
     chosen = ticked(key)
     shown = [item.id for item, _ in rows]
     ids = [i for i in chosen if i in shown]
-    which = f"the {len(ids):,} ticked" if ids else f"all {len(shown):,}"
+    which, are = (f"the {len(ids):,} ticked" if ids else f"all {len(shown):,}"), "are"
+    if len(ids or shown) == 1:
+        which, are = ("the ticked one" if ids else "this image"), "is"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(f"Exclude {which}", key="quality_exclude", type="primary",
                   on_click=_exclude, args=(here, project, kind, ids or shown))  # fmt: skip
-        st.button(f"{which[0].upper()}{which[1:]} are fine", key="quality_fine",
+        st.button(f"{which[0].upper()}{which[1:]} {are} fine", key="quality_fine",
                   on_click=_fine, args=(here, project, kind, ids or shown))  # fmt: skip
         st.caption("Tick images to choose among them; click one to see it large.")
     classes = {c.id: c for c in projects.list_classes(here.app.store, project_id=project.id)}

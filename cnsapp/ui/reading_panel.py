@@ -59,20 +59,19 @@ def reading_section(here: Here, project: ProjectView) -> None:
     last_change(here, project, now)
     if now.n_unknown:
         older(here, project, now)
-    left, right = st.columns([5, 6], gap="large")
+    left, right = st.columns(2, gap="large")
     key = _key(project, now)
     with left:
         wished = controls(here, project, now, key)
-    try:
-        change = reading.what_changes(here.app, project_id=project.id, rule=wished)
-    except CnsError as error:
-        with right:
+    with right, st.container(key="reading_side"):  # stays in sight
+        try:
+            change = reading.what_changes(here.app, project_id=project.id, rule=wished)
+        except CnsError as error:
             frame.show_error(error)
-        return
-    with right:
+            return
+        if wished != now.rule:
+            offer(here, project, wished, change)
         reading_looks.looks(here.app, project, None if wished == now.rule else wished)
-    if wished != now.rule:
-        offer(here, project, wished, change)
 
 
 def older(here: Here, project: ProjectView, now: Reading) -> None:
@@ -203,10 +202,10 @@ def _window(
     low, high = start or (None, None)
     whole = kind != "float" and is_whole(low, high)
     with st.container(
-        horizontal=True, vertical_alignment="bottom", gap="small", key=f"reading_window_{kind}"
+        horizontal=True, vertical_alignment="bottom", gap="xsmall", key=f"reading_window_{kind}"
     ):
-        black = level_input("Black", low, f"{key}_{kind}_low_{turn}", whole, width=112)
-        white = level_input("White", high, f"{key}_{kind}_high_{turn}", whole, width=112)
+        black = level_input("Black", low, f"{key}_{kind}_low_{turn}", whole, width=104)
+        white = level_input("White", high, f"{key}_{kind}_high_{turn}", whole, width=104)
         if found is not None:
             for label, ends, hint in (
                 ("Range", found.by_range, "From the smallest to the largest value there may be"),
