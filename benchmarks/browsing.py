@@ -6,65 +6,71 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import func, insert, select
+from sqlalchemy import Table
+from sqlalchemy.schema import CreateIndex
 
 from benchmarks.rows import Row, percentile
 from cnsapp.bootstrap import App, open_app
 from cnsapp.services import images, projects, training
 from cnsapp.settings import Settings
 from db.models import Image, ImageMeta
-from db.queries import add_to_tally, insert_new
+from db.queries import add_to_tally
 
 N_IMAGES = 1_000_000
 
 
+NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {last}) "
+IMAGES = """
+INSERT INTO image (project_id, sha256, file_name, width, height, group_key, status, stored_path,
+                   linked, n_bytes, facts, created_at, current_state, current_class_id,
+                   current_annotator)
+SELECT {project}, printf('%064x', i), printf('slide%04d/tile%07d.jpg', i % 997, i), 224, 224,
+       CASE WHEN i % 5 = 4 THEN 'cohort' ELSE 'patient' || (i % 997) END, 'ok',
+       'images/' || i || '.jpg', 0, 9000, '{{}}', '2026-01-01 00:00:00',
+       CASE WHEN i % 4 = 0 THEN 'label' ELSE 'none' END,
+       CASE WHEN i % 4 = 0 THEN {first_class} + i / 4 % 4 END,
+       CASE WHEN i % 4 = 0 THEN CASE WHEN i < 500000 THEN 'Ada' ELSE 'Bob' END END
+FROM n
+"""
+# stain: two halves and a rare third; day: a number; batch: "old" are just the labelled images
+METADATA = """
+INSERT INTO image_meta (image_id, project_id, key, value, number)
+SELECT id, project_id, 'batch', CASE WHEN current_state = 'label' THEN 'old' ELSE 'new' END, NULL
+FROM image UNION ALL
+SELECT id, project_id, 'day', CAST(id / 1000 AS TEXT), id / 1000 FROM image UNION ALL
+SELECT id, project_id, 'stain', CASE WHEN id % 5000 = 0 THEN 'rare' WHEN id % 2 THEN 'HE'
+       ELSE 'PAS' END, NULL FROM image ORDER BY 1, 3
+"""
+
+
 def fill(app: App) -> tuple[int, list[int]]:
-    """Write a million rows, a quarter of them labelled; return the project and its classes."""
+    """Write a million rows, a quarter labelled, with three metadata each; return project, classes.
+
+    The database writes them itself, and its indexes afterwards: 20 times as fast as row by row.
+    """
     made = projects.create_project(app.store, name="million", classes=["a", "b", "c", "d"])
     classes = [c.id for c in projects.list_classes(app.store, project_id=made.id)]
-    for start in range(0, N_IMAGES, 50_000):
-        rows = [
-            {
-                "project_id": made.id,
-                "sha256": f"{i:064x}",
-                "file_name": f"slide{i % 997:04}/tile{i:07}.jpg",
-                "width": 224,
-                "height": 224,
-                "group_key": f"patient{i % 997}",
-                "stored_path": f"images/{i}.jpg",
-                "n_bytes": 9000,
-                "current_state": "label" if i % 4 == 0 else "none",
-                "current_class_id": classes[i // 4 % 4] if i % 4 == 0 else None,
-            }
-            for i in range(start, start + 50_000)
-        ]
-        with app.store.writing() as session:
-            insert_new(session, Image, rows, ["project_id", "sha256", "file_name"])
+    indexes = [i for table in (Image, ImageMeta) for i in cast(Table, table.__table__).indexes]
+    numbers = NUMBERS.format(last=N_IMAGES - 1)
+    rows = IMAGES.format(project=made.id, first_class=classes[0])
+    with app.store.engine.connect() as connection:
+        raw = cast(Any, connection.connection.driver_connection)
+        raw.execute("PRAGMA synchronous=OFF")
+        raw.execute("PRAGMA cache_size=-400000")
+        for index in indexes:
+            raw.execute(f"DROP INDEX {index.name}")
+        raw.execute(rows.replace("FROM n", f"FROM ({numbers} SELECT i FROM n) AS n"))
+        raw.execute(METADATA)
+        for index in indexes:
+            raw.execute(str(CreateIndex(index).compile(app.store.engine)))
     counts = {"images": N_IMAGES, "state:label": N_IMAGES // 4}
     counts |= {f"class:{c}": N_IMAGES // 16 for c in classes}
     with app.store.writing() as session:
         add_to_tally(session, made.id, counts)
     return made.id, classes
-
-
-def fill_metadata(app: App, project: int) -> None:
-    """Give every image a stain and the number of its day."""
-    with app.store.reading() as session:
-        first = session.scalar(select(func.min(Image.id)).where(Image.project_id == project)) or 0
-    for start in range(0, N_IMAGES, 50_000):
-        rows = []
-        for i in range(start, start + 50_000):
-            stain = "rare" if i % 5000 == 0 else ("HE", "PAS")[i % 2]
-            for key, value, number in (
-                ("stain", stain, None),
-                ("day", str(i // 1000), float(i // 1000)),
-            ):
-                row = {"image_id": first + i, "project_id": project}
-                rows.append({**row, "key": key, "value": value, "number": number})
-        with app.store.writing() as session:
-            session.connection().execute(insert(ImageMeta), rows)
 
 
 def p95_ms(act: Callable[[], object], turns: int = 40) -> float:
@@ -103,34 +109,37 @@ def measure() -> list[Row]:
             images.ImageFilter(group="patient500"),
             images.ImageFilter(text="tile0999"),
             images.ImageFilter(text="no such name"),
-        ]
-        worst = max(p95_ms(lambda f=f: page(f, None), 10) for f in filters)  # type: ignore[misc]
-        fill_metadata(app, project)
-        by_meta = [
+            images.ImageFilter(annotator="Bob", state="label"),
+            images.ImageFilter(annotator="Ada", state="unlabelled"),  # nothing is both
+            images.ImageFilter(group="cohort", text="no such name"),
             images.ImageFilter(meta=(("stain", "HE"),)),
             images.ImageFilter(meta=(("stain", "rare"),)),
             images.ImageFilter(meta=(("day", 10.0, None),)),  # nearly all
             images.ImageFilter(meta=(("day", 900.0, None),)),  # a tenth, all at the end
             images.ImageFilter(meta=(("day", 5000.0, None),)),  # none
             images.ImageFilter(meta=(("stain", "PAS"), ("day", 500.0, 510.0))),
+            images.ImageFilter(meta=(("day", None, 499.0), ("day", 600.0, None))),  # none
             images.ImageFilter(state="unlabelled", meta=(("stain", "HE"),)),
-        ]
-        worst_meta = max(p95_ms(lambda f=f: page(f, None), 10) for f in by_meta)  # type: ignore[misc]
+            images.ImageFilter(state="label", meta=(("batch", "new"),)),  # none, as all below
+            images.ImageFilter(state="unlabelled", meta=(("day", 100.0, None), ("batch", "old"))),
+            images.ImageFilter(text="no such", meta=(("day", 1.0, None), ("batch", "new"))),
+            images.ImageFilter(
+                state="label", group="cohort", annotator="Ada", text="tile",
+                meta=(("day", 1.0, None), ("batch", "new")),
+            ),
+        ]  # fmt: skip
+        places = (None, N_IMAGES // 2, N_IMAGES - 1000)  # the first page, the middle, the end
+        worst = max(
+            p95_ms(lambda f=f, place=place: page(f, place), 5)  # type: ignore[misc]
+            for f in filters
+            for place in places
+        )
         rows = [
             Row("1,000,000 images: first page with counts", p95_ms(first), "ms", 1000, "at most"),
             Row("1,000,000 images: page turn, p95", p95_ms(turn), "ms", 300, "at most"),
-            Row(
-                "1,000,000 images: slowest filter, p95", worst, "ms", 500, "at most", "of 5 filters"
-            ),
-            Row(
-                "1,000,000 images: slowest filter by metadata, p95",
-                worst_meta,
-                "ms",
-                500,
-                "at most",
-                "of 7 filters, 2,000,000 values",
-            ),
-        ]
+            Row("1,000,000 images: slowest filter, p95", worst, "ms", 500, "at most",
+                f"of {len(filters)} filters on 3 pages each, 3,000,000 metadata"),
+        ]  # fmt: skip
         ready = p95_ms(lambda: training.readiness(app.store, project_id=project), 10)
         names = p95_ms(lambda: images.group_names(app.store, project_id=project), 10)
         note = f"names of 500 groups: {names:.0f} ms"

@@ -94,6 +94,7 @@ class Image(Base):
             "group_key",
         ),
         Index("ix_image_group", "project_id", "status", "group_key", "id"),
+        Index("ix_image_annotator", "project_id", "status", "current_annotator", "id"),
         Index("ix_image_name", "project_id", "file_name", "id"),
         Index("ix_image_slide", "slide_id", "id"),
     )
@@ -130,6 +131,7 @@ class Image(Base):
     current_state: Mapped[str] = mapped_column(String(12), default="none")  # none|label|skip|unsure
     current_class_id: Mapped[int | None] = mapped_column(ForeignKey("label_class.id"))
     current_event_id: Mapped[int | None]
+    current_annotator: Mapped[str | None] = mapped_column(String(200))  # None without a label
 
 
 class Slide(Base):

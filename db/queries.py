@@ -101,17 +101,17 @@ def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str
     ).all()
     decided = {row[0]: row[1] for row in session.execute(deciding_events(image_ids))}
     events = {
-        event_id: (kind, class_id)
-        for event_id, kind, class_id in session.execute(
-            select(LabelEvent.id, LabelEvent.kind, LabelEvent.class_id).where(
-                LabelEvent.id.in_(list(decided.values()))
-            )
+        event_id: (kind, class_id, annotator)
+        for event_id, kind, class_id, annotator in session.execute(
+            select(
+                LabelEvent.id, LabelEvent.kind, LabelEvent.class_id, LabelEvent.annotator
+            ).where(LabelEvent.id.in_(list(decided.values())))
         )
     }
     updates = []
     for image_id, old_state, old_class, old_event, status in rows:
         event_id = decided.get(image_id)
-        kind, class_id = events[event_id] if event_id is not None else ("none", None)
+        kind, class_id, who = events[event_id] if event_id is not None else ("none", None, None)
         state = "none" if kind == "clear" else kind
         if (state, class_id, event_id) == (old_state, old_class, old_event):
             continue
@@ -124,6 +124,7 @@ def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str
                 "current_state": state,
                 "current_class_id": class_id,
                 "current_event_id": event_id,
+                "current_annotator": None if state == "none" else who,
             }
         )
     if updates:

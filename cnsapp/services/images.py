@@ -8,51 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, exists, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.imaging.reader import ReadingRule
-from cnsapp.services.meta_filter import Meta, narrowed
-from db.models import Image, LabelEvent, Project
+from cnsapp.services.filtering import ImageFilter as ImageFilter
+from cnsapp.services.filtering import Span, page_of_ids
+from db.models import Image, Project
 from db.queries import chunks, groups_among, read_tally
 from db.session import Store
 
-STATES = {"all": None, "unlabelled": "none", "label": "label", "skip": "skip", "unsure": "unsure"}
 MAX_PAGE = 1000
 MAX_ID = 2**31  # ids are 32-bit numbers in the database
-
-
-@dataclass(frozen=True)
-class ImageFilter:
-    """Which images to look at; the parts are joined by "and".
-
-    Parameters
-    ----------
-    state
-        all, unlabelled, label, skip or unsure.
-    class_id
-        Only images with this current label.
-    group
-        Only images of this group.
-    text
-        Only images with this in their file name, in any case.
-    annotator
-        Only images whose current label is by this person.
-    status
-        ok, excluded, missing or changed.
-    meta
-        Only images with this metadata: (name, value), or (name, lowest, highest number) where
-        either end may be None.
-    """
-
-    state: str = "all"
-    class_id: int | None = None
-    group: str | None = None
-    text: str = ""
-    annotator: str | None = None
-    status: str = "ok"
-    meta: tuple[Meta, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,54 +101,17 @@ def list_images(
     """
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidInputError(f"A page of {limit} images: 1 to {MAX_PAGE} are possible.")
-    backwards = before is not None and after is None
-    query = filtered_ids(project_id, filter)
+    span = Span(after, before)
     with store.reading() as session:
-        query, column = narrowed(session, query, project_id, filter.meta)
-        if backwards:
-            query = query.where(column < before).order_by(column.desc())
-        else:
-            query = query.where(column > (after or 0)).order_by(column)
-        ids = list(session.scalars(query.limit(limit + 1)))
+        ids = page_of_ids(session, project_id, filter, span, limit + 1)
         more = len(ids) > limit
         ids = sorted(ids[:limit])
         items = items_in_order(session, ids)
     if not ids:
         return ImagePage([], None, None)
-    has_next = True if backwards else more
-    has_previous = more if backwards else bool(after)
+    has_next = True if span.backwards else more
+    has_previous = more if span.backwards else bool(after)
     return ImagePage(items, ids[-1] if has_next else None, ids[0] if has_previous else None)
-
-
-def filtered_ids(project_id: int, wanted: ImageFilter) -> Select[int]:
-    """Return the statement for the ids of the images that a filter lets through, unordered.
-
-    Metadata are left to `narrowed`.
-    """
-    if wanted.state not in STATES:
-        raise InvalidInputError(
-            f"There is no image state “{wanted.state}”.", "", f"Choose one of: {', '.join(STATES)}."
-        )
-    query = select(Image.id).where(Image.project_id == project_id, Image.status == wanted.status)
-    state = STATES[wanted.state]
-    if wanted.class_id is not None:
-        query = query.where(
-            Image.current_state == "label", Image.current_class_id == wanted.class_id
-        )
-        if state not in (None, "label"):
-            query = query.where(Image.current_state == state)  # nothing is both
-    elif state is not None:
-        query = query.where(Image.current_state == state)
-    if wanted.group is not None:
-        query = query.where(Image.group_key == wanted.group)
-    if wanted.text.strip():
-        query = query.where(Image.file_name.icontains(wanted.text.strip(), autoescape=True))
-    if wanted.annotator is not None:
-        decided = exists().where(
-            LabelEvent.id == Image.current_event_id, LabelEvent.annotator == wanted.annotator
-        )
-        query = query.where(Image.current_state.in_(("label", "skip", "unsure")), decided)
-    return query
 
 
 def items_in_order(session: Session, image_ids: Sequence[int]) -> list[ImageItem]:

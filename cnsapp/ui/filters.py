@@ -8,8 +8,8 @@ import streamlit as st
 
 from cnsapp.bootstrap import App
 from cnsapp.services import images, metadata
+from cnsapp.services.filtering import Meta
 from cnsapp.services.images import ImageFilter
-from cnsapp.services.meta_filter import Meta
 from cnsapp.services.metadata import MetaKey
 from cnsapp.services.projects import ClassView
 from cnsapp.ui.words import plain

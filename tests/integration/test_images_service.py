@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from cnsapp.errors import InvalidInputError, NotFoundError
-from cnsapp.services import images, projects
+from cnsapp.services import filtering, images, projects
 from cnsapp.services.images import ImageFilter
 from cnsapp.services.labels import import_labels
 from db.models import Image
@@ -140,7 +140,8 @@ def test_no_page_needs_a_sort_or_a_walk_over_the_table(
 ) -> None:
     if store.engine.dialect.name != "sqlite":
         pytest.skip("reads SQLite's own plan")
-    query = images.filtered_ids(project, wanted).where(Image.id > 5).order_by(Image.id).limit(61)
+    (stream,) = filtering.streams_of(project, wanted)
+    query = stream.walked(filtering.Span(after=5)).order_by(Image.id).limit(61)
     compiled = query.compile(store.engine, compile_kwargs={"literal_binds": True})
     with store.engine.connect() as connection:
         plan = [row[3] for row in connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]

@@ -16,6 +16,7 @@ depends_on = None
 
 NEW_COLUMNS = (
     "seen", "source_path", "source_mtime_ns", "slide_id", "tile_x", "tile_y", "tile_side",
+    "current_annotator",
 )  # fmt: skip
 
 
@@ -179,6 +180,18 @@ def upgrade() -> None:
     op.add_column("image", sa.Column("tile_y", sa.Integer(), nullable=True))
     op.add_column("image", sa.Column("tile_side", sa.Integer(), nullable=True))
     op.create_index("ix_image_slide", "image", ["slide_id", "id"], unique=False)
+    op.add_column("image", sa.Column("current_annotator", sa.String(length=200), nullable=True))
+    op.execute(
+        "UPDATE image SET current_annotator = "
+        "(SELECT annotator FROM label_event WHERE label_event.id = image.current_event_id) "
+        "WHERE current_state IN ('label', 'skip', 'unsure')"
+    )
+    op.create_index(
+        "ix_image_annotator",
+        "image",
+        ["project_id", "status", "current_annotator", "id"],
+        unique=False,
+    )
     op.create_index(
         "ix_image_learn",
         "image",
@@ -190,6 +203,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go back to the schema before."""
     op.drop_index("ix_image_learn", table_name="image")
+    op.drop_index("ix_image_annotator", table_name="image")
     op.drop_index("ix_image_slide", table_name="image")
     op.execute("DROP VIEW current_label")  # SQLite copies the table to drop a foreign key
     with op.batch_alter_table("image") as image:
