@@ -74,7 +74,7 @@ def label_images(
     here: Here, project: ProjectView, classes: list[ClassView], counts: Counts, as_of: int
 ) -> None:
     """Draw the filters and the component."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
         view = st.segmented_control(
             "View",
             [GRID, SINGLE],
@@ -89,12 +89,12 @@ def label_images(
             here.app,
             project_id=project.id,
             classes=classes,
-            width=120,
+            width=112,
             state_key="todo" if single else "show",
             # one by one, the next thing to do is the next image without a label
             first_state="Not labelled" if single else "All images",
         )
-        pager = st.container(horizontal=True, gap="small", width="content")
+        pager = st.container(horizontal=True, gap="xsmall", width="content")
         with pager:
             add_class_button(here, project)
     sign = f"{project.id}/{chosen}"

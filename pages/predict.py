@@ -77,7 +77,7 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
     asked = number_in_address("slide")
     if asked in {slide.id for slide in own} and st.session_state.get("predict_asked") != asked:
         st.session_state.update(predict_asked=asked, predict_from=SLIDE, predict_own=asked)
-    left, right = st.columns([1, 1] if own else [2, 3], gap="large")
+    left, right = st.columns([3, 2] if own else [2, 3], gap="large")
     with left:
         model = choose_model(found, key="predict_model")
         say_read_otherwise(here, model)
@@ -182,7 +182,7 @@ def show_results(here: Here, project: ProjectView, results: Results) -> None:
     """Draw how many of each class, the table and the gallery, and what could not be read."""
     rows = results.rows
     colors = {c.name: c.color for c in projects.list_classes(here.app.store, project_id=project.id)}
-    left, right = st.columns([3, 2], gap="large", vertical_alignment="top")
+    left, right = st.columns([3, 2], gap="large", vertical_alignment="center")
     with left:
         st.subheader(words.plural(len(rows), what_was_read(results)), anchor=False)
         st.caption(f"Predicted by {frame.plain(model_name(here, results.model_id))}.")
