@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ IDLE_SECONDS = 120.0  # without work it ends and gives its memory back
 WORN_BYTES = 200_000_000  # what a process may keep between two files; a fresh one has 45 MB
 MAX_COMPLAINTS = 1_000_000  # bytes that decoders may write to the terminal
 GRACE_SECONDS = 3.0  # the app ends a hanging process; this is for one whose app is gone
-BASE_BYTES, BYTES_PER_PIXEL = 300_000_000, 24  # what decoding the largest allowed image may take
+BASE_BYTES, BYTES_PER_PIXEL = 300_000_000, 24  # what decoding an image of so many pixels may take
+MARGIN_BYTES = 200_000_000  # at the least above what the process has anyway
 RAM_SHARE = 0.75
 BOUNDED_BY_KERNEL = sys.platform.startswith("linux")  # elsewhere the guard looks at the memory
 GUARD_SECONDS = 0.5
@@ -57,12 +58,48 @@ class Answer:
 
 def memory_bound(limits: Limits) -> int:
     """Return how many bytes decoding may take: what the largest allowed image needs."""
-    return min(BASE_BYTES + BYTES_PER_PIXEL * limits.max_pixels, int(_ram() * RAM_SHARE))
+    return _bound_of(limits.max_pixels)
+
+
+def _bound_of(n_pixels: int) -> int:
+    return min(BASE_BYTES + BYTES_PER_PIXEL * n_pixels, int(_ram() * RAM_SHARE))
+
+
+@dataclass(frozen=True)
+class DeclaredLimits(Limits):
+    """Limits that tell how many values a header declares, when the reader checks it.
+
+    Hardly any bytes can hold gigabytes: once the header is read, decoding may take what an image of
+    that size needs, and not what the largest allowed image would.
+    """
+
+    told: Callable[[int], None] = field(default=lambda _n: None, compare=False)
+
+    def check_size(self, width: int, height: int) -> None:
+        """As `Limits.check_size`."""
+        super().check_size(width, height)
+        self.told(width * height)
+
+    def check_values(self, width: int, height: int, samples: int) -> None:
+        """As `Limits.check_values`."""
+        super().check_values(width, height, samples)
+        self.told(width * height * samples)
 
 
 @cache
 def _ram() -> int:
     return int(psutil.virtual_memory().total)
+
+
+def _data_bytes() -> int:
+    return int(getattr(_me().memory_info(), "data", 0))
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # reading it says why
 
 
 @cache
@@ -147,6 +184,8 @@ OPERATIONS: dict[str, Callable[..., Answer]] = {
     "levels": _levels,
 }
 
+READING = ("read", "sample_range", "look_at", "small", "levels", "make_pyramid")
+
 # the process -------------------------------------------------------------------------------------
 
 
@@ -157,6 +196,8 @@ class _State:
     parent: int
     idle_since: float | None = None  # None: at work
     bound: int = 0
+    most: int = 0  # the bound before the header was read
+    declared: int = 0  # the most values that the header told of so far
 
 
 def main() -> None:
@@ -218,8 +259,12 @@ def _is_there(parent: int) -> bool:
 
 def _serve(request: dict[str, Any], answers: FileIO, state: _State) -> None:
     limits = Limits(**request["limits"])
-    state.bound = memory_bound(limits)
+    state.most = state.bound = memory_bound(limits)
+    state.declared = 0
     _bound_memory(state.bound)
+    if request["operation"] in READING:
+        before = _data_bytes() + 2 * _size_of(request["path"])  # some decoders hold the file too
+        limits = DeclaredLimits(**request["limits"], told=partial(_tighten, state, before))
     _set_alarm(request["seconds"] + GRACE_SECONDS)
     answer, error = Answer(), None
     try:
@@ -236,6 +281,16 @@ def _serve(request: dict[str, Any], answers: FileIO, state: _State) -> None:
     worn = _is_worn(answer)
     _set_alarm(0)
     send(answers, {"facts": answer.facts, "error": error, "worn": worn}, answer.array)
+
+
+def _tighten(state: _State, before: int, n_values: int) -> None:
+    """Bound the memory by what the header declares, with room above what there was `before`."""
+    if n_values <= state.declared:
+        return
+    state.declared = n_values
+    wanted = max(BASE_BYTES, before + MARGIN_BYTES) + BYTES_PER_PIXEL * n_values
+    state.bound = min(state.most, wanted)
+    _bound_memory(state.bound)
 
 
 def _set_alarm(seconds: float) -> None:

@@ -28,7 +28,7 @@ from cnsapp.errors import StoreError, UnreadableImageError
 from cnsapp.imaging import isolated, reader, wire
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.reading_pool import Readers
-from cnsapp.imaging.reading_process import memory_bound
+from cnsapp.imaging.reading_process import _too_much, memory_bound
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.services import images, projects
 from cnsapp.services.importing import import_folder
@@ -45,7 +45,7 @@ if "cnsapp.imaging.reading_process" in sys.orig_argv:
     import PIL.Image
     honest = PIL.Image.open
     def sabotaged(fp, *arguments, **named):
-        with open(fp, "rb") as file:
+        with open(getattr(fp, "name", fp), "rb") as file:
             order = file.read()[-5:]
         if order == b"SEGV!":
             ctypes.string_at(0)
@@ -228,6 +228,23 @@ def test_what_an_error_of_any_kind_becomes() -> None:
                       UnreadableImageError)  # fmt: skip
 
 
+def test_errors_that_are_causes_of_each_other_are_looked_through_once() -> None:
+    """`raise e from e`, and longer rings, which once were walked for ever."""
+    alone, first, second = ValueError("a"), ValueError("b"), ValueError("c")
+    alone.__cause__ = alone
+    first.__cause__, second.__context__ = second, first
+    second.__cause__ = MemoryError()
+    found: list[object] = []
+
+    def look() -> None:
+        found.extend(_too_much(error, 1_000_000) is not None for error in (alone, first, second))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found == [False, True, True]
+
+
 # crash, hang, memory -------------------------------------------------------------------------
 
 
@@ -325,13 +342,41 @@ def test_a_file_that_swells_beyond_its_limits_is_refused(pool: Readers, tmp_path
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        with pytest.raises(UnreadableImageError, match="takes more than 324 MB of memory"):
+        with pytest.raises(UnreadableImageError, match=r"takes more than 3\d\d MB of memory"):
             pool.call("read", bomb, limits=limits)
     finally:
         done.set()
         watcher.join()
     assert max(sizes) < 400_000_000
     np.testing.assert_array_equal(pool.call("read", sound).array, picture(1))
+
+
+@linux_only
+@pytest.mark.parametrize("operation", ["read", "sample_range", "levels"])
+def test_a_small_file_may_not_take_what_the_largest_allowed_image_would(
+    pool: Readers, tmp_path: Path, operation: str
+) -> None:
+    """The limits allow 5 GB; the header declares 64 x 64 pixels, and a PNG of 512 MB is inside."""
+    bomb = tmp_path / "bomb.tif"
+    bomb.write_bytes(tiff_around(black_png16(16_000), 34933))
+    assert bomb.stat().st_size < 5_000_000
+    more = {"page": "first"} if operation == "levels" else {}
+    with pytest.raises(UnreadableImageError, match=r"takes more than [34]\d\d MB of memory"):
+        pool.call(operation, bomb, **more)
+
+
+@linux_only
+def test_what_a_header_declares_is_room_enough(pool: Readers, tmp_path: Path) -> None:
+    """Each page is allowed for by its own size, and one file's bound is not the next one's."""
+    small, large = np.zeros((8, 8), np.float64), np.zeros((4000, 4000), np.float64)
+    with tifffile.TiffWriter(tmp_path / "two.tif") as writer:
+        for page in (small, large):
+            writer.write(page, compression="zlib", photometric="minisblack")
+    rule = ReadingRule(page="2", windows=(("float", 0.0, 1.0),))
+    for _ in range(2):
+        answer = pool.call("read", tmp_path / "two.tif", rule=rule)
+        assert answer.array is not None and answer.array.shape == (4000, 4000, 3)
+        pool.call("read", draw(tmp_path / "s.png", 1))
 
 
 def test_a_process_that_kept_much_memory_is_replaced(
