@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,17 +130,17 @@ def measure() -> list[Row]:
             ),
         ]  # fmt: skip
         places = (None, N_IMAGES // 2, N_IMAGES - 1000)  # the first page, the middle, the end
-        worst = max(
-            p95_ms(lambda f=f, place=place: page(f, place), 5)  # type: ignore[misc]
-            for f in filters
-            for place in places
-        )
+        worst, busy = 0.0, 0.0
+        for chosen, place in product(filters, places):
+            started = time.process_time()
+            worst = max(worst, p95_ms(lambda f=chosen, p=place: page(f, p), 5))  # type: ignore[misc]
+            busy = max(busy, (time.process_time() - started) * 1000 / 5)
+        note = f"{len(filters)} filters, 3 pages each, 3,000,000 metadata; processor {busy:.0f} ms"
         rows = [
             Row("1,000,000 images: first page with counts", p95_ms(first), "ms", 1000, "at most"),
             Row("1,000,000 images: page turn, p95", p95_ms(turn), "ms", 300, "at most"),
-            Row("1,000,000 images: slowest filter, p95", worst, "ms", 500, "at most",
-                f"of {len(filters)} filters on 3 pages each, 3,000,000 metadata"),
-        ]  # fmt: skip
+            Row("1,000,000 images: slowest filter, p95", worst, "ms", 500, "at most", note),
+        ]
         ready = p95_ms(lambda: training.readiness(app.store, project_id=project), 10)
         names = p95_ms(lambda: images.group_names(app.store, project_id=project), 10)
         note = f"names of 500 groups: {names:.0f} ms"

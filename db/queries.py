@@ -103,9 +103,9 @@ def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str
     events = {
         event_id: (kind, class_id, annotator)
         for event_id, kind, class_id, annotator in session.execute(
-            select(
-                LabelEvent.id, LabelEvent.kind, LabelEvent.class_id, LabelEvent.annotator
-            ).where(LabelEvent.id.in_(list(decided.values())))
+            select(LabelEvent.id, LabelEvent.kind, LabelEvent.class_id, LabelEvent.annotator).where(
+                LabelEvent.id.in_(list(decided.values()))
+            )
         )
     }
     updates = []
