@@ -21,6 +21,7 @@ from cnsapp.imaging.isolated import check_header, look_at, read_sample_range
 from cnsapp.imaging.journal import Journal, clean_orphans
 from cnsapp.imaging.reader import WindowMissingError
 from cnsapp.imaging.rule import ReadingRule
+from cnsapp.imaging.rule_changes import SAMPLE_WORDS
 from cnsapp.imaging.sniff import SUFFIXES, sniff
 from cnsapp.imaging.store import ImageFolder, Part, hash_file
 from cnsapp.imaging.window import fit_window
@@ -325,8 +326,9 @@ class ImportWork:
         for kind, low, high in self.rule.windows:
             if kind not in self.begun.windows:
                 self.report.notes.append(
-                    f"{kind} images are shown from {low:g} (black) to {high:g} (white). This "
-                    "window was taken when this import began and is now fixed for the project."
+                    f"Images of {SAMPLE_WORDS[kind]} samples are shown from {low:g} (black) to "
+                    f"{high:g} (white). This window was taken when this import began and is now "
+                    "fixed for the project."
                 )
 
     def _note_batch(self, batch: Sequence[Arrival]) -> None:
@@ -355,8 +357,9 @@ class ImportWork:
             if self.rule.windows_from == "range":
                 low, high = fit_window(kind, low, high)
             self.report.notes.append(
-                f"{kind} images are shown from {low:g} (black) to {high:g} (white). This window "
-                f"was taken from {n} of these files and is now fixed for the project."
+                f"Images of {SAMPLE_WORDS[kind]} samples are shown from {low:g} (black) to "
+                f"{high:g} (white). This window was taken from {n} of these files and is now "
+                "fixed for the project."
             )
             self._keep_window(kind, low, high)
             return
