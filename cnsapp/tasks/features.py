@@ -22,6 +22,7 @@ from cnsapp.services import jobs
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_source import limits_of
 from cnsapp.tasks.quality import Measuring
+from cnsapp.tasks.reading import read_ahead
 from cnsapp.tasks.resources import (
     Source,
     extractor_of,
@@ -106,7 +107,7 @@ def compute(
     """Compute the features that these images lack; return how many and what could not be read.
 
     `rule` is how the images are read, `span` the part of the job's progress that this takes.
-    `look` is shown every picture that is decoded.
+    `look` is shown every picture that is decoded, from several threads.
     """
     job.progress(span[0], "Looking for images without features")
     extractor = extractor_of(app, backbone)
@@ -145,18 +146,22 @@ def _read(
     look: Callable[[Source, Pixels], None] | None = None,
 ) -> Iterator[tuple[list[str], list[Pixels]]]:
     """Yield chunks of keys and pictures at network size; what cannot be read is noted."""
-    for part in batches(todo, CHUNK):
+
+    def read(wanted: tuple[str, Source]) -> Pixels:
+        pixels = read_pixels(wanted[1].path, rule, limits)
+        if look is not None:
+            look(wanted[1], pixels)
+        return make_view(pixels, size)
+
+    for part in batches(read_ahead(read, todo, lambda wanted: wanted[1].path), CHUNK):
         keys, pictures = [], []
-        for key, source in part:
+        for (key, source), picture in part:
             try:
-                pixels = read_pixels(source.path, rule, limits)
+                pictures.append(picture.result())
             except UnreadableImageError as error:
                 failures.add(source, error)
                 continue
-            if look is not None:
-                look(source, pixels)
             keys.append(key)
-            pictures.append(make_view(pixels, size))
         yield keys, pictures
 
 

@@ -1,4 +1,4 @@
-"""What a prediction reads, chunk by chunk, in a thread beside the network: files, slides, tiles."""
+"""What a prediction reads, chunk by chunk, in threads beside the network: files, slides, tiles."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from cnsapp.services.models import ModelView
 from cnsapp.services.predicting import MAX_THUMBS, slide_picture, thumb_path
 from cnsapp.services.slides import SlideView, plan_slide
 from cnsapp.services.slides import thumb_path as slide_thumb
+from cnsapp.tasks.reading import read_ahead
 from db.models import Image, Prediction
 
 CHUNK = 32
-THUMB = 256
+THUMB, SLIDE_SIDE = 256, 2048  # pixels of the longer side
 
 Place = tuple[int, int, int]  # x, y, side in pixels of the slide's finest level
+Shown = tuple[Pixels, Picture.Image | None]  # at network size; for the gallery
 OutOfFold = tuple[NDArray[np.float32], int | None]  # probabilities (K,), and the fold
 
 
@@ -60,7 +62,7 @@ class PlannedSlide:
 
 @dataclass
 class Reader:
-    """Reads in a second thread while the network runs, and notes what cannot be read.
+    """Reads in other threads while the network runs, and notes what cannot be read.
 
     Parameters
     ----------
@@ -79,10 +81,19 @@ class Reader:
 
     def files(self, candidates: Sequence[Candidate]) -> Iterator[Chunk]:
         """Yield what can be read of ordinary files."""
-        for part in batches(candidates, CHUNK):
+        read = read_ahead(self._file, candidates, lambda candidate: candidate.path)
+        for part in batches(read, CHUNK):
             chunk = Chunk()
-            for candidate in part:
-                self._file(candidate, chunk)
+            for candidate, future in part:
+                try:
+                    sha256, shown = future.result()
+                except UnreadableImageError as error:
+                    self.failed.append({"file": candidate.name, "reason": error.what})
+                except OSError as error:
+                    reason = f"The file cannot be read: {error.strerror or error}."
+                    self.failed.append({"file": candidate.name, "reason": reason})
+                else:
+                    self._add(chunk, candidate.name, sha256, shown, None)
             yield chunk
 
     def plan(self, slides: Sequence[Candidate], settings: TileSettings) -> list[PlannedSlide]:
@@ -103,7 +114,9 @@ class Reader:
                     {"file": slide.name, "reason": "No tissue was found on the slide."}
                 )
                 continue
-            _save(plan.thumbnail, slide_picture(self.app, self.job_id, len(planned)), 2048)
+            picture = Picture.fromarray(plan.thumbnail)
+            picture.thumbnail((SLIDE_SIDE, SLIDE_SIDE))
+            _save(picture, slide_picture(self.app, self.job_id, len(planned)))
             planned.append(PlannedSlide(slide.name, slide.path, sha256, plan.facts, plan.tiles))
         return planned
 
@@ -114,20 +127,22 @@ class Reader:
                 chunk = Chunk()
                 for tile, pixels in self._tiles(slide, tiles, settings):
                     place = (tile.x, tile.y, tile.side)
-                    self._add(chunk, slide.name, slide.sha256, pixels, place)
+                    self._add(chunk, slide.name, slide.sha256, self._shown(pixels), place)
                 yield chunk
 
     def stored(self, slide: SlideView, model: ModelView) -> Iterator[Chunk]:
         """Yield the tiles of a slide of the project; learnt ones as they were predicted unseen."""
-        for part in batches(self._stored_tiles(slide, model), CHUNK):
+        tiles = self._stored_tiles(slide, model)
+        read = read_ahead(lambda tile: self._pixels(tile[1]), tiles, lambda tile: tile[1])
+        for part in batches(read, CHUNK):
             chunk = Chunk()
-            for name, path, place, known in part:
+            for (name, _, place, known), future in part:
                 try:
-                    pixels = read_image(path, self.rule, limits_of(self.app)).pixels
+                    shown = future.result()
                 except UnreadableImageError as error:
                     self.failed.append({"file": name, "reason": error.what})
                     continue
-                self._add(chunk, slide.name, slide.sha256, pixels, place)
+                self._add(chunk, slide.name, slide.sha256, shown, place)
                 chunk.known[-1] = known
             yield chunk
 
@@ -180,34 +195,33 @@ class Reader:
             if part is tiles:
                 return
 
-    def _file(self, candidate: Candidate, chunk: Chunk) -> None:
-        try:
-            pixels = read_image(candidate.path, self.rule, limits_of(self.app)).pixels
-            sha256, _ = hash_file(candidate.path)
-        except UnreadableImageError as error:
-            self.failed.append({"file": candidate.name, "reason": error.what})
-            return
-        except OSError as error:
-            reason = f"The file cannot be read: {error.strerror or error}."
-            self.failed.append({"file": candidate.name, "reason": reason})
-            return
-        self._add(chunk, candidate.name, sha256, pixels, None)
+    def _file(self, candidate: Candidate) -> tuple[str, Shown]:
+        shown = self._pixels(candidate.path)
+        return hash_file(candidate.path)[0], shown
 
-    def _add(
-        self, chunk: Chunk, name: str, sha256: str, pixels: Pixels, place: Place | None
-    ) -> None:
-        if self.n_read < MAX_THUMBS:
-            _save(pixels, thumb_path(self.app, self.job_id, self.n_read), THUMB)
+    def _pixels(self, path: Path) -> Shown:
+        return self._shown(read_image(path, self.rule, limits_of(self.app)).pixels)
+
+    def _shown(self, pixels: Pixels) -> Shown:
+        """Return a picture as the network and the gallery take it; asked from several threads."""
+        small = None
+        if self.n_read < MAX_THUMBS:  # a few too many are made, none too few
+            small = Picture.fromarray(pixels)
+            small.thumbnail((THUMB, THUMB))
+        return make_view(pixels, self.size), small
+
+    def _add(self, chunk: Chunk, name: str, sha256: str, shown: Shown, place: Place | None) -> None:
+        picture, small = shown
+        if small is not None and self.n_read < MAX_THUMBS:
+            _save(small, thumb_path(self.app, self.job_id, self.n_read))
         self.n_read += 1
         chunk.names.append(name)
         chunk.shas.append(sha256)
-        chunk.pictures.append(make_view(pixels, self.size))
+        chunk.pictures.append(picture)
         chunk.places.append(place)
         chunk.known.append(None)
 
 
-def _save(pixels: Pixels, target: Path, side: int) -> None:
-    image = Picture.fromarray(pixels)
-    image.thumbnail((side, side))
+def _save(image: Picture.Image, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     image.save(target, "JPEG", quality=85)

@@ -31,7 +31,7 @@ class Measuring:
         for source in sources:
             if source.image_id in missing:
                 self._todo.setdefault(feature_key(source), []).append(source)
-        self._done: deque[QualityRow] = deque()  # filled by the thread that reads
+        self._done: deque[QualityRow] = deque()  # filled by the threads that read
 
     def look(self, source: Source, pixels: Pixels) -> None:
         """Measure a picture that was decoded, where it lacks that."""
