@@ -56,24 +56,29 @@ def iter_candidates(root: Path) -> Iterator[Candidate]:
     Linked folders are not entered (they may form a ring); files that are no regular files (pipes,
     devices) are left out.
     """
-    yield from _walk(root, "")
+    waiting = [iter(_entries(root, ""))]  # a stack, and no recursion: folders may be very deep
+    while waiting:
+        entry, name = next(waiting[-1], (None, ""))
+        if entry is None:
+            waiting.pop()
+        elif not _is(entry, "dir"):
+            if _is(entry, "file"):
+                yield Candidate(Path(entry.path), name)
+        else:
+            try:
+                waiting.append(iter(_entries(Path(entry.path), name + "/")))
+            except OSError:  # a closed or vanished folder must not stop the rest; its name is told
+                yield Candidate(Path(entry.path), name)
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[Candidate]:
+def _entries(folder: Path, prefix: str) -> list[tuple[os.DirEntry[str], str]]:
     with os.scandir(folder) as scan:
         entries = sorted(scan, key=lambda entry: entry.name)
-    for entry in entries:
-        if is_ignored(entry.name):
-            continue
-        name = prefix + printable(entry.name)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk_quietly(Path(entry.path), name + "/")
-        elif entry.is_file():
-            yield Candidate(Path(entry.path), name)
+    return [(e, prefix + printable(e.name)) for e in entries if not is_ignored(e.name)]
 
 
-def _walk_quietly(folder: Path, prefix: str) -> Iterator[Candidate]:
+def _is(entry: os.DirEntry[str], kind: str) -> bool:
     try:
-        yield from _walk(folder, prefix)
-    except PermissionError:  # one closed sub-folder must not stop the rest; it is told by its name
-        yield Candidate(folder, prefix.rstrip("/"))
+        return entry.is_dir(follow_symlinks=False) if kind == "dir" else entry.is_file()
+    except OSError:  # a link to itself, or a place that is gone
+        return False

@@ -28,7 +28,8 @@ from db.session import open_store, sqlite_file
 
 MANIFEST = "manifest.json"
 DATABASE = "cns.sqlite"
-KEPT = ("images", "models", "weights")  # thumbs, features and maps are made again when needed
+# other thumbs, features and maps are made again when needed; a slide may be far away then
+KEPT = ("images", "models", "weights", "thumbs/slides")
 PACKED = {".jpg", ".jpeg", ".png", ".webp", ".zip"}  # packing these again only costs time
 
 

@@ -77,7 +77,7 @@ class _Labelled:
 
 
 def export_labels(app: App, *, project_id: int, out: Path) -> Exported:
-    """Write the current labels as CSV: ``file, sha256, label, annotator, created_at, group, status``.
+    """Write the current labels as CSV: file, sha256, label, annotator, created_at, group, status.
 
     The labels of excluded images are among them: their status is “excluded”, of others “ok”.
     Where the project has metadata, a column ``meta_<name>`` follows for each of its names.

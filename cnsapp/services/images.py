@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cnsapp.errors import InvalidInputError, NotFoundError
@@ -224,23 +224,6 @@ def group_names(store: Store, *, project_id: int, limit: int = 500) -> list[str]
     names = groups_among(Image.project_id == project_id, Image.status == "ok")
     with store.reading() as session:
         return list(session.scalars(names.limit(limit)))
-
-
-def list_groups(store: Store, *, project_id: int, limit: int = 500) -> list[tuple[str, int]]:
-    """Return the groups of a project with their numbers of images, by name."""
-    with store.reading() as session:
-        rows = session.execute(
-            select(Image.group_key, func.count())
-            .where(
-                Image.project_id == project_id,
-                Image.status == "ok",
-                Image.group_key.is_not(None),
-            )
-            .group_by(Image.group_key)
-            .order_by(Image.group_key)
-            .limit(limit)
-        )
-        return [(str(row[0]), int(row[1])) for row in rows]
 
 
 def reading_rule(store: Store, *, project_id: int) -> ReadingRule:

@@ -67,7 +67,7 @@ def test_a_table_becomes_filters(app: App, project: int, tmp_path: Path) -> None
     assert names(app, project, meta=(("stain", "HE"), ("age", None, 40.0))) == ["liver/0.png"]
     assert names(app, project, meta=(("stain", "HE"),), group="P2") == ["liver/2.png"]
     assert names(app, project, meta=(("stain", "he"),)) == []
-    assert images.list_groups(app.store, project_id=project) == [("P1", 2), ("P2", 2)]
+    assert images.group_names(app.store, project_id=project) == ["P1", "P2"]
     keys = {key.name: key for key in metadata.list_keys(app.store, project_id=project)}
     assert (keys["age"].low, keys["age"].high) == (30.0, 52.0)
     assert (keys["stain"].low, keys["stain"].values) == (None, ("HE", "PAS"))
@@ -104,7 +104,7 @@ def test_metadata_come_with_an_import_and_again_change_to_what_is_said_last(
     made = projects.create_project(app.store, name="q").id
     import_folder(app, project_id=made, path=source, metadata="meta.csv", group_from="group")
     assert names(app, made, meta=(("batch", "7"),)) == ["liver/0.png"]
-    assert images.list_groups(app.store, project_id=made) == [("G1", 1)]
+    assert images.group_names(app.store, project_id=made) == ["G1"]
     image = images.list_images(app.store, project_id=made).items[0]
     assert metadata.get_values(app.store, image_id=image.id) == [("batch", "7")]
     write(source / "meta.csv", f"sha256,batch\n{sha},8\n")
