@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ PROBLEM_FILES = data_folder() / "problem-files"
 PROBLEMS, PROBLEMS_REFUSED = 57, 13  # what its table in tests/unit says
 BLUE, GREEN, RED = np.array([(0x2F, 0x6B, 0xFF), (0x00, 0xC8, 0x53), (0xFF, 0x4B, 0x3E)])
 WINDOWS = ((0, 4000), (0, 4000), (0, 2000))  # of the three channels, set on the screen
+PAIRS = 5  # on a page of the list
 JPEG = 6  # gray levels that a thumbnail may be off, well inside of areas of one colour
 PICTURE_AT = """([image, at]) => {
     const all = (root) => [...root.querySelectorAll('*')].flatMap(
@@ -164,7 +164,7 @@ def resolve_duplicates(visitor: Visitor) -> None:
     page.reload()
     visitor.choose("images_tab", "Quality")
     visitor.press_button("quality_look_exact")
-    card = turn_to(visitor, best, copy)
+    card = turn_to(visitor, "Exact duplicates", best, copy)
     card.get_by_text("The same bytes").wait_for()
     keep = f"keep_{best}_of_{min(best, copy)}_{max(best, copy)}"
     visitor.press_button(keep)
@@ -173,7 +173,7 @@ def resolve_duplicates(visitor: Visitor) -> None:
     assert status_of(visitor, copy) == "excluded" and status_of(visitor, best) == "ok"
     visitor.press_button("quality_back")
     visitor.press_button("quality_look_near")
-    card = turn_to(visitor, large, small)
+    card = turn_to(visitor, "Near duplicates", large, small)
     card.get_by_text(re.compile(r"\d % alike|\d% alike")).wait_for()
     assert drawn(card) == 2
     visitor.picture("messy-quality")
@@ -184,24 +184,21 @@ def resolve_duplicates(visitor: Visitor) -> None:
     visitor.no_traceback()
 
 
-def turn_to(visitor: Visitor, one: int, other: int) -> Any:
-    """Turn the pages until a pair is shown, and return its card."""
+def turn_to(visitor: Visitor, title: str, one: int, other: int) -> Any:
+    """Turn the pages of a list of pairs until a pair is shown, and return its card."""
+    page = visitor.page
     card = visitor.widget(f"pair_{min(one, other)}_{max(one, other)}")
-    pairs = visitor.page.locator('[class*="st-key-pair_"]')
-    for _ in range(20):
-        pairs.first.wait_for()
-        visitor.settled()
-        if card.count():
-            return card
-        turned = partial(is_other, pairs, pairs.first.get_attribute("class"))
-        visitor.press_button("quality_Next")
-        wait_for(turned, 60, "the next pairs")
+    heading = page.get_by_text(re.compile(rf"{title} · \d+ pairs?")).first
+    n = int(re.findall(r"\d+", heading.inner_text())[-1])
+    for first in range(1, n + 1, PAIRS):
+        if n > PAIRS:  # the line below the pairs: when it is there, they are
+            page.get_by_text(f"{first} to {min(first + PAIRS - 1, n)} of {n}").wait_for()
+            if not card.count():
+                visitor.press_button("quality_Next")
+                continue
+        card.wait_for()
+        return card
     raise AssertionError("the pair is on none of the pages")
-
-
-def is_other(pairs: Any, before: str) -> bool:
-    """Return whether the first pair is another one than before."""
-    return bool(pairs.count() and pairs.first.get_attribute("class") != before)
 
 
 def drawn(card: Any) -> int:
