@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.labels import clean_annotator
 from cnsapp.errors import InvalidInputError
-from cnsapp.services.label_import import find_images
+from cnsapp.services.label_import import PAUSE, find_images
 from cnsapp.services.tables import read_csv
 from db.models import Image, ImageEvent, ImageFlag, NearPair
 from db.queries import chunks, set_status
 from db.session import Store
 
+T = TypeVar("T")
 EXCLUDED, RESTORED, GROUPED, APART, FINE = "excluded", "restored", "grouped", "apart", "fine"
-UNDONE = 200  # events taken back in a transaction: milliseconds
+AT_ONCE = 200  # images a transaction: somebody who labels meanwhile does not notice
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class CsvChange:
         return asdict(self)
 
 
+def in_turn(items: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
+    """Yield `items` in parts for a short transaction each, with gaps for those who label."""
+    for n, part in enumerate(chunks(items, size)):
+        if n:
+            time.sleep(PAUSE)
+        yield part
+
+
 def new_action() -> str:
     """Return a name for one act, by which it can be taken back."""
     return uuid.uuid4().hex
@@ -85,7 +95,7 @@ def exclude(
     action = action or new_action()
     who, wanted = clean_annotator(who), sorted(set(image_ids))
     changed = []
-    for part in chunks(wanted):
+    for part in in_turn(wanted):
         with store.writing() as session:
             ids = _with_status(session, project_id, part, "ok")
             changed += set_status(
@@ -108,7 +118,7 @@ def restore(
     action = action or new_action()
     who, wanted = clean_annotator(who), sorted(set(image_ids))
     changed = []
-    for part in chunks(wanted):
+    for part in in_turn(wanted):
         with store.writing() as session:
             ids = _with_status(session, project_id, part, "excluded")
             changed += set_status(
@@ -181,7 +191,7 @@ def undo(store: Store, *, project_id: int, action: str, who: str) -> Change:
     changed += exclude(
         store, project_id=project_id, image_ids=by_kind[RESTORED], who=who, reason=undone
     ).image_ids
-    for part in chunks(was, UNDONE):
+    for part in in_turn(was):
         with store.writing() as session:
             changed += _undo_part(session, project_id, part, who, undone)
     return Change(action, changed)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from cnsapp.domain.metadata import Value, meta_columns, read_values
 from cnsapp.errors import InvalidInputError
-from cnsapp.services.exclusion import new_action, put_into_groups
+from cnsapp.services.exclusion import in_turn, new_action, put_into_groups
 from cnsapp.services.label_import import find_images
 from cnsapp.services.tables import read_csv
 from db.models import ImageMeta
@@ -134,7 +134,7 @@ def add_metadata(
             if row.get(group):
                 groups[image_id] = row[group][:400]
     details = {"action": new_action(), "table": csv.name}
-    for part in chunks(sorted(values), max(1, AT_ONCE // max(1, len(columns)))):
+    for part in in_turn(sorted(values), max(1, AT_ONCE // max(2, len(columns)))):
         with store.writing() as session:
             put_values(session, project_id, {image_id: values[image_id] for image_id in part})
             put_into_groups(

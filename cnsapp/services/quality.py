@@ -28,6 +28,7 @@ from cnsapp.services.exclusion import (
     Change,
     add_note,
     exclude,
+    in_turn,
     new_action,
     put_into_groups,
 )
@@ -246,7 +247,7 @@ def mark_fine(
     """Note that somebody found flagged images right; they are not named again."""
     who, action = clean_annotator(who), new_action()
     marked: list[int] = []
-    for part in chunks(sorted(set(image_ids))):
+    for part in in_turn(sorted(set(image_ids))):
         with store.writing() as session:
             ids = session.scalars(
                 update(ImageFlag)
@@ -353,7 +354,7 @@ def _check_pair(session: Session, project_id: int, pair: tuple[int, int]) -> Non
 def _set_answers(
     store: Store, project_id: int, pairs: Sequence[tuple[int, int]], answer: str
 ) -> None:
-    for part in chunks(pairs, 200):
+    for part in in_turn(pairs):
         with store.writing() as session:
             session.execute(
                 update(NearPair)

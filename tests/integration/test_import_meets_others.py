@@ -20,11 +20,21 @@ from cnsapp.errors import Cancelled, UnreadableImageError
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.tiling import TileSettings
 from cnsapp.jobs.running import run_here
-from cnsapp.services import health, import_work, jobs, metadata, projects, reading, watching
+from cnsapp.services import (
+    exclusion,
+    health,
+    import_work,
+    jobs,
+    metadata,
+    projects,
+    reading,
+    watching,
+)
 from cnsapp.services.importing import import_folder, newest_rows
 from cnsapp.services.slides import list_slides
 from cnsapp.tasks.watching import Watcher
 from db.models import Image, ImageEvent, Slide
+from db.queries import add_to_tally
 from db.types import utc_now
 from tests import slides
 from tests.integration.test_importing import draw
@@ -301,3 +311,32 @@ def test_cancelled_while_another_import_runs_it_takes_nothing_of_the_others(
         n = session.scalar(select(func.count()).where(Image.project_id == project))
     assert n == len(rows_of(app, project)) > 14
     assert is_sound(app)
+
+
+def test_many_images_are_excluded_and_brought_back_in_short_transactions(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who labels waits for 5,000 images at once, and all of them come back."""
+    project = new_project(app, "p")
+    with app.store.writing() as session:
+        session.add_all(
+            Image(project_id=project, sha256=f"{k:064x}", file_name=f"{k}.png", width=8, height=8,
+                  stored_path="x", n_bytes=1)
+            for k in range(900)
+        )  # fmt: skip
+        add_to_tally(session, project, {"images": 900})
+    ids = [row.id for row in rows_of(app, project)]
+    given: list[int] = []
+    real = exclusion.set_status
+
+    def counted(session: Any, project_id: int, image_ids: Any, *args: Any, **named: Any) -> Any:
+        given.append(len(list(image_ids)))
+        return real(session, project_id, image_ids, *args, **named)
+
+    monkeypatch.setattr(exclusion, "set_status", counted)
+    done = exclusion.exclude(app.store, project_id=project, image_ids=ids, who="Ada")
+    assert {row.status for row in rows_of(app, project)} == {"excluded"}
+    back = exclusion.undo(app.store, project_id=project, action=done.action, who="Ada")
+    assert sorted(back.image_ids) == ids
+    assert {row.status for row in rows_of(app, project)} == {"ok"}
+    assert sum(given) == 1800 and max(given) <= 200
