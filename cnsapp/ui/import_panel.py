@@ -79,7 +79,7 @@ def _from_folder(here: Here, project: ProjectView) -> None:
             slides_panel.remember(path, found)
         with place:
             tiles = slides_panel.tile_choices(here, project, path or "")
-        if found is not None and (start or check) and tiles is not None:
+        if found is not None and (start or check):
             _start(here, project, Path(path), wish, dry_run=check, tiles=tiles)
         if found is not None:
             show_preview(found, wish)
@@ -206,7 +206,7 @@ def _start(
     *,
     dry_run: bool,
     own: Sequence[Path] = (),
-    tiles: TileSettings = TileSettings(),  # noqa: B008 - frozen
+    tiles: TileSettings | None = None,
 ) -> None:
     st.session_state["import_job"] = jobs.submit_job(
         here.app.store,
@@ -218,7 +218,7 @@ def _start(
             "group_from": wish.group_from,
             "metadata": wish.metadata,
             "link": wish.link,
-            "tiles": tiles.as_json(),
+            "tiles": tiles.as_json() if tiles else None,
             "dry_run": dry_run,
             "annotator": here.annotator or "import",
             "allowed_roots": [str(r) for r in (*here.app.settings.import_roots, *own)],

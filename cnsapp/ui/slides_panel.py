@@ -18,7 +18,6 @@ from cnsapp.ui.tables import text
 
 SEEN = "import_slides"  # of the session: (path, names of its slides) of the last preview
 SHOWN = 60
-DEFAULT = TileSettings()
 UM_HELP = (
     "0.5 is what scanners call “20x”, 0.25 is “40x”. Slides are resampled to it from their next "
     "finer level, so that all tiles show tissue at one scale. Slides that are coarser are skipped."
@@ -31,47 +30,51 @@ def remember(path: str, found: Preview) -> None:
     st.session_state[SEEN] = (path, list(found.slides))
 
 
-def tile_choices(here: Here, project: ProjectView, path: str) -> TileSettings:
-    """Draw how the slides of a folder are cut, where a preview found any; return the settings."""
+def tile_choices(here: Here, project: ProjectView, path: str) -> TileSettings | None:
+    """Draw how the slides of a folder are cut, where a preview found any; return the settings.
+
+    None without slides. Raises InvalidInputError when the settings cannot be used.
+    """
     seen_path, names = st.session_state.get(SEEN, ("", []))
     if seen_path != path or not names:
-        return DEFAULT
+        return None
     with st.container(border=True, key="import_slides"):
         st.markdown(
             f"**{words.plural(len(names), 'whole slide')}.** Tissue is cut into tiles, which "
             "become images like any others; the slide or its patient is their group."
         )
         left, right = st.columns([2, 3], gap="large")
-        with left, frame.guard():
-            settings = _fields().checked()
-            with right:
-                _show_first(here, project, path, settings)
-            return settings
-    return DEFAULT
+        with left:
+            usual = slides.latest_settings(here.app.store, project_id=project.id)
+            settings = _fields(usual).checked()
+        with right, frame.guard():
+            _show_first(here, project, path, settings)
+    return settings
 
 
-def _fields() -> TileSettings:
+def _fields(usual: TileSettings) -> TileSettings:
     size = st.number_input(
-        "Tile size (px)", 32, 4096, DEFAULT.tile_px, step=64, key="slides_tile_px",
+        "Tile size (px)", 32, 4096, usual.tile_px, step=64, key="slides_tile_px",
         help="Side of the images that are stored. 512 px at 0.5 µm/px show 256 µm of tissue: a "
         "gland with its surroundings.",
     )  # fmt: skip
     as_scanned = st.checkbox(
-        "Keep the slide's own pixels", key="slides_as_scanned",
+        "Keep the slide's own pixels", usual.um_per_px is None, key="slides_as_scanned",
         help="No resampling; right only when all slides were scanned at one magnification.",
     )  # fmt: skip
     um: float | None = None
     if not as_scanned:
         um = st.number_input(
-            "Micrometres a pixel", 0.02, 20.0, DEFAULT.um_per_px or 0.5, step=0.05,
+            "Micrometres a pixel", 0.02, 20.0, usual.um_per_px or 0.5, step=0.05,
             format="%.3f", key="slides_um", help=UM_HELP,
         )  # fmt: skip
     overlap = st.slider(
-        "Overlap", 0, 75, 0, step=5, format="%d %%", key="slides_overlap",
+        "Overlap", 0, 75, round(usual.overlap * 100), step=5, format="%d %%", key="slides_overlap",
         help="How much of a tile its neighbour shows too.",
     )  # fmt: skip
     tissue = st.slider(
-        "Least tissue", 0, 100, 25, step=5, format="%d %%", key="slides_tissue",
+        "Least tissue", 0, 100, round(usual.min_tissue * 100), step=5, format="%d %%",
+        key="slides_tissue",
         help="Tiles with less tissue than this are left out. 0 % keeps the empty glass too.",
     )  # fmt: skip
     own = st.number_input(
