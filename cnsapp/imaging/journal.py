@@ -47,16 +47,21 @@ class Journal:
                 return
             os.close(self._handle)
             self._handle = None
-            _settle(self._folder, self._path, known)
-            if self._path.exists():  # the last files were too young to be told from another's
-                time.sleep(2 * RECENT)
-                _settle(self._folder, self._path, known)
+            _end(self._folder, self._path, known)
 
 
 def clean_orphans(folder: ImageFolder, known: Known) -> int:
     """Remove the files without a row that killed imports left; return how many."""
     journals = list((folder.root / "images").glob(f"{JOURNAL}*"))
-    return sum(_settle(folder, path, known) for path in journals if is_abandoned(path, JOURNAL))
+    return sum(_end(folder, path, known) for path in journals if is_abandoned(path, JOURNAL))
+
+
+def _end(folder: ImageFolder, journal: Path, known: Known) -> int:
+    removed = _settle(folder, journal, known)
+    if journal.exists():  # the last files were too young to be told from another's
+        time.sleep(2 * RECENT)
+        removed += _settle(folder, journal, known)
+    return removed
 
 
 def _settle(folder: ImageFolder, journal: Path, known: Known) -> int:

@@ -168,7 +168,7 @@ def test_a_large_picture_is_shown_pixel_for_pixel_and_whole_again(world: Viewer)
     assert near(world.place(300, -200), (SIDE / 2 + 300, SIDE / 2 - 200))
     world.page.keyboard.press("z")
     world.whole()
-    assert world.percent() == whole
+    wait_until(lambda: world.percent() == whole)  # the words follow the picture
 
 
 def test_the_wheel_zooms_about_the_pointer(world: Viewer) -> None:
@@ -182,8 +182,7 @@ def test_the_wheel_zooms_about_the_pointer(world: Viewer) -> None:
     first, under = world.percent(), world.place(150, 100)
     assert first > 1.5 * before
     world.page.mouse.wheel(0, -240)
-    world.settle()
-    assert world.percent() > 1.5 * first
+    wait_until(lambda: world.percent() > 1.5 * first)
     assert near(world.place(150, 100), under, 30)
     assert not near(world.place(), (SIDE / 2, SIDE / 2), 30)
     for _ in range(4):
