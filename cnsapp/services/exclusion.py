@@ -92,17 +92,7 @@ def exclude(
     An excluded image is in no list, count, training or export of a dataset. Its labels stay, models
     that learnt from it stay, and it can be restored.
     """
-    action = action or new_action()
-    who, wanted = clean_annotator(who), sorted(set(image_ids))
-    changed = []
-    for part in in_turn(wanted):
-        with store.writing() as session:
-            ids = _with_status(session, project_id, part, "ok")
-            changed += set_status(
-                session, project_id, ids, "excluded", kind=EXCLUDED, who=who, reason=reason,
-                details={"action": action, **(details or {})},
-            )  # fmt: skip
-    return Change(action, changed)
+    return _change(store, project_id, image_ids, EXCLUDED, who, reason, action, details)
 
 
 def restore(
@@ -115,15 +105,28 @@ def restore(
     action: str = "",
 ) -> Change:
     """Take excluded images back into use; those that are not excluded stay as they are."""
-    action = action or new_action()
-    who, wanted = clean_annotator(who), sorted(set(image_ids))
+    return _change(store, project_id, image_ids, RESTORED, who, reason, action, None)
+
+
+def _change(
+    store: Store,
+    project_id: int,
+    image_ids: Iterable[int],
+    kind: str,
+    who: str,
+    reason: str,
+    action: str,
+    details: dict[str, Any] | None,
+) -> Change:
+    old, new = ("ok", "excluded") if kind == EXCLUDED else ("excluded", "ok")
+    action, who = action or new_action(), clean_annotator(who)
     changed = []
-    for part in in_turn(wanted):
+    for part in in_turn(sorted(set(image_ids))):
         with store.writing() as session:
-            ids = _with_status(session, project_id, part, "excluded")
+            ids = _with_status(session, project_id, part, old)
             changed += set_status(
-                session, project_id, ids, "ok", kind=RESTORED, who=who, reason=reason,
-                details={"action": action},
+                session, project_id, ids, new, kind=kind, who=who, reason=reason,
+                details={"action": action, **(details or {})},
             )  # fmt: skip
     return Change(action, changed)
 

@@ -159,5 +159,7 @@ def _place(value: Any, n: int) -> Place | None:
 @cache
 def _component(name: str) -> Any:
     style = (_HERE / f"{name}.css").read_text(encoding="utf-8")
-    script = (_HERE / f"{name}.js").read_text(encoding="utf-8")
+    script = "\n".join(
+        (_HERE / part).read_text(encoding="utf-8") for part in ("parts.js", f"{name}.js")
+    )
     return st.components.v2.component(f"cnsapp_{name}", css=style, js=script)

@@ -85,13 +85,6 @@ function cellOf(s, tile, i) {
   return cell;
 }
 
-function node(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 function walk(s, e) {
   const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -perRow(s), ArrowDown: perRow(s) }[e.key];
   if (!step || e.ctrlKey || e.metaKey || e.altKey) return;

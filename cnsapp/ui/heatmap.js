@@ -8,7 +8,7 @@ const SCALE = [[31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227,
 export default function ({ data, parentElement }) {
   let s = MOUNTED.get(parentElement);
   if (!s) {
-    s = { host: node("div", "heat"), opacity: recall(), shown: CLASSES, drawn: "" };
+    s = { host: node("div", "heat"), opacity: recall("cnsapp.heat", START), shown: CLASSES, drawn: "" };
     parentElement.append(s.host);
     MOUNTED.set(parentElement, s);
   }
@@ -66,7 +66,7 @@ function controls(s) {
   s.readout = node("output");
   slider.addEventListener("input", () => {
     s.opacity = Number(slider.value);
-    keep(s.opacity);
+    keep("cnsapp.heat", s.opacity);
     fade(s);
   });
   how.append(slider, s.readout);
@@ -268,27 +268,4 @@ function saveLegend(s, brush, w, top, line, pad) {
     const n = d.best.filter((b) => b === k).length;
     brush.fillText(`${name}  ${n.toLocaleString("en")}`, pad + 24, top + k * line + line / 2);
   });
-}
-
-function recall() {
-  try {
-    return Number(localStorage.getItem("cnsapp.heat") ?? START);
-  } catch {
-    return START;
-  }
-}
-
-function keep(value) {
-  try {
-    localStorage.setItem("cnsapp.heat", String(value));
-  } catch {
-    // a browser that keeps nothing
-  }
-}
-
-function node(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
 }

@@ -174,10 +174,3 @@ function rove(s, at, focus) {
 function percent(share) {
   return `${share > 0 && share < 0.01 ? "<1" : Math.round(100 * share)}%`;
 }
-
-function node(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}

@@ -5,7 +5,7 @@ const START = 85;
 export default function ({ data, parentElement }) {
   let s = MOUNTED.get(parentElement);
   if (!s) {
-    s = { host: node("div", "overlay"), opacity: recall(), drawn: "" };
+    s = { host: node("div", "overlay"), opacity: recall("cnsapp.opacity", START), drawn: "" };
     parentElement.append(s.host);
     MOUNTED.set(parentElement, s);
   }
@@ -60,7 +60,7 @@ function controls(s) {
   slider.setAttribute("aria-label", "Opacity of the map");
   slider.addEventListener("input", () => {
     s.opacity = Number(slider.value);
-    keep(s.opacity);
+    keep("cnsapp.opacity", s.opacity);
     paint(s);
   });
   s.readout = node("output", "");
@@ -104,27 +104,4 @@ async function download(s) {
   link.href = canvas.toDataURL("image/png");
   link.download = `${s.data.name.split("/").pop().replace(/\.[^.]*$/, "")}-map.png`;
   link.click();
-}
-
-function recall() {
-  try {
-    return Number(localStorage.getItem("cnsapp.opacity") ?? START);
-  } catch {
-    return START;
-  }
-}
-
-function keep(value) {
-  try {
-    localStorage.setItem("cnsapp.opacity", String(value));
-  } catch {
-    // a browser that keeps nothing
-  }
-}
-
-function node(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
 }
