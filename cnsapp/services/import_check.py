@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 from cnsapp.domain.names import name_key
 from cnsapp.imaging.candidates import Candidate
 from cnsapp.imaging.isolated import read_image
+from cnsapp.imaging.rule import ReadingRule
+from cnsapp.imaging.rule_changes import SAMPLE_WORDS
 from cnsapp.imaging.store import Part, hash_file
 from cnsapp.services.import_report import MOST, CheckReport
 from cnsapp.services.import_rows import Arrival, Known
@@ -71,8 +73,16 @@ class ImportCheck(ImportWork):
         arrival.facts = facts
         return arrival
 
-    def _keep_window(self, kind: str, low: float, high: float) -> None:
-        self.rule = self.rule.with_window(kind, low, high)  # for this look only
+    def _rule_of_now(self) -> ReadingRule:
+        return self.rule  # with the windows of this look, which are kept nowhere
+
+    def keep_window(self, kind: str, low: float, high: float, source: str) -> None:
+        """Go on with a window for this look only, and say what an import would do."""
+        self.report.notes.append(
+            f"Images of {SAMPLE_WORDS[kind]} samples are shown from {low:g} (black) to {high:g} "
+            f"(white). An import would take this window from {source} and fix it for the project."
+        )
+        self.rule = self.rule.with_window(kind, low, high)
 
     def _flush(self) -> None:
         batch, self.batch = self.batch, []

@@ -350,22 +350,22 @@ class ImportWork:
 
     def _fix_window(self, kind: str, candidate: Candidate) -> None:
         """Fix the project's window for a kind of samples from a spread of this import's files."""
-        now = reading_rule(self.app.store, project_id=self.project_id)
-        if now.window(kind) is None:
-            self.rule = now
+        self.rule = self._rule_of_now()
+        if self.rule.window(kind) is None:
             low, high, n = self._measure(kind, candidate)
             if self.rule.windows_from == "range":
                 low, high = fit_window(kind, low, high)
-            self.report.notes.append(
-                f"Images of {SAMPLE_WORDS[kind]} samples are shown from {low:g} (black) to "
-                f"{high:g} (white). This window was taken from {n} of these files and is now "
-                "fixed for the project."
-            )
-            self._keep_window(kind, low, high)
-            return
-        self.rule = now
+            self.keep_window(kind, low, high, f"{n} of these files")
 
-    def _keep_window(self, kind: str, low: float, high: float) -> None:
+    def _rule_of_now(self) -> ReadingRule:
+        return reading_rule(self.app.store, project_id=self.project_id)
+
+    def keep_window(self, kind: str, low: float, high: float, source: str) -> None:
+        """Fix a window for the project, and say where it was taken from."""
+        self.report.notes.append(
+            f"Images of {SAMPLE_WORDS[kind]} samples are shown from {low:g} (black) to {high:g} "
+            f"(white). This window was taken from {source} and is now fixed for the project."
+        )
         with self.app.store.writing() as session:
             project = session.get_one(Project, self.project_id)
             rule = ReadingRule.from_json(project.settings.get("reading"))

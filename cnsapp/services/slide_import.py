@@ -204,12 +204,7 @@ class _Cut:
         except WindowMissingError as missing:
             window = measured_rule(path, work.rule, work.limits, missing.kind).window(missing.kind)
             assert window is not None
-            work._keep_window(missing.kind, *window)
-            work.report.notes.append(
-                f"{missing.kind} samples are shown from {window[0]:g} (black) to {window[1]:g} "
-                f"(white). This window was taken from {self.slide.name} and is now fixed for the "
-                "project."
-            )
+            work.keep_window(missing.kind, *window, self.slide.name)
             return plan_slide(path, work.rule, work.limits, self.settings, max_tiles)
 
     def _save_picture(self, sha256: str, thumbnail: Pixels) -> None:

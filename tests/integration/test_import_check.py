@@ -11,8 +11,10 @@ from sqlalchemy import select
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import Cancelled, InvalidInputError
+from cnsapp.imaging.candidates import Candidate
 from cnsapp.jobs.running import run_here
 from cnsapp.services import images, jobs, projects
+from cnsapp.services.import_check import ImportCheck
 from cnsapp.services.import_uploads import save_uploads
 from cnsapp.services.importing import check_folder, import_folder
 from cnsapp.tasks.pace import Pace
@@ -101,6 +103,30 @@ def test_a_check_of_deep_images_fixes_no_window(app: App, project: int, tmp_path
     assert (check.imported, check.skipped) == (1, [])
     assert "from 0 (black) to 4095 (white)" in check.notes[0]
     assert everything(app) == before
+
+
+def test_a_check_measures_each_kind_of_samples_once_and_says_what_an_import_would_fix(
+    app: App, project: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s").mkdir()
+    ramp = np.tile(np.linspace(0, 4000, 64), (64, 1))
+    for i in range(6):  # both kinds in turn: neither may make the check forget the other
+        tifffile.imwrite(tmp_path / "s" / f"{i}a.tif", (ramp - i).clip(0).astype("uint16"))
+        tifffile.imwrite(tmp_path / "s" / f"{i}b.tif", (ramp - 100 - i).astype("float32"))
+    measured: list[str] = []
+    measure = ImportCheck._measure
+
+    def counted(self: ImportCheck, kind: str, candidate: Candidate) -> tuple[float, float, int]:
+        measured.append(kind)
+        return measure(self, kind, candidate)
+
+    monkeypatch.setattr(ImportCheck, "_measure", counted)
+    check = check_folder(app, project_id=project, path=tmp_path / "s")
+    assert (check.imported, check.skipped) == (12, [])
+    assert sorted(measured) == ["float", "uint16"]
+    told = [note for note in check.notes if "(black)" in note]
+    assert len(told) == 2
+    assert all("An import would take" in note and "now fixed" not in note for note in told)
 
 
 def test_a_check_runs_as_a_job_and_takes_its_upload_away(
