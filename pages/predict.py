@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cnsapp.ui.frame import Here
 from cnsapp.ui.pickers import choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
 from cnsapp.ui.slide_map import show_maps
+from cnsapp.ui.slides_panel import stated_um
 from cnsapp.ui.tables import Bar, bars, swatch, text
 
 UPLOAD, FOLDER = "Upload files or a zip", "Folder on this computer"
@@ -90,7 +92,7 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
             persist_state="session",
         )
     files: list[Any] = []
-    path, slide_id = "", None
+    path, slide_id, slide_um = "", None, None
     with right:
         if source == SLIDE:
             names = {slide.id: f"{slide.name} · {slide.n_tiles:,} tiles" for slide in own}
@@ -120,6 +122,10 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
                 )
                 or ""
             )
+        if source != SLIDE:
+            with st.popover("Whole slides", icon=":material/grid_on:"):
+                st.caption("They are cut as the project's own slides are.")
+                slide_um = stated_um("predict_slide_um")
     if not st.button(
         "Predict",
         type="primary",
@@ -149,6 +155,12 @@ def new_prediction(here: Here, project: ProjectView, found: list[ModelView]) -> 
             model_id=model.id,
             requested_by=here.annotator,
             allowed_roots=[*here.app.settings.import_roots, *([where] if files else [])],
+            tiles=None
+            if slide_um is None
+            else replace(
+                slides.latest_settings(here.app.store, project_id=project.id),
+                slide_um_per_px=slide_um,
+            ),
         )
         st.session_state["predict_run"] = job_id
         st.rerun()

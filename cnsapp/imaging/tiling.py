@@ -136,8 +136,8 @@ def tile_side(facts: SlideFacts, settings: TileSettings) -> int:
             raise UnreadableImageError(
                 "The slide does not say how many micrometres a pixel has.",
                 f"So it cannot be cut at {settings.um_per_px:g} µm/px.",
-                "State what it has (--slide-um-per-px), or cut at the pixels as scanned "
-                "(--um-per-px 0).",
+                "State what it has (“The slides have” under “Whole slides”, or --slide-um-per-px), "
+                "or cut at the pixels as scanned (--um-per-px 0).",
             )
         if own > settings.um_per_px * COARSER:
             raise UnreadableImageError(

@@ -77,11 +77,16 @@ def _fields(usual: TileSettings) -> TileSettings:
         key="slides_tissue",
         help="Tiles with less tissue than this are left out. 0 % keeps the empty glass too.",
     )  # fmt: skip
-    own = st.number_input(
-        "The slides have (µm/px)", 0.02, 20.0, None, step=0.05, format="%.3f",
-        key="slides_own_um", placeholder="as their files say", help=SLIDE_UM_HELP,
-    )  # fmt: skip
+    own = stated_um("slides_own_um")
     return TileSettings(int(size), um, overlap / 100, tissue / 100, own)
+
+
+def stated_um(key: str) -> float | None:
+    """Draw the field for slides that do not say what a pixel measures, in micrometres."""
+    return st.number_input(
+        "The slides have (µm/px)", 0.02, 20.0, None, step=0.05, format="%.3f",
+        key=key, placeholder="as their files say", help=SLIDE_UM_HELP,
+    )  # fmt: skip
 
 
 def _show_first(here: Here, project: ProjectView, path: str, settings: TileSettings) -> None:

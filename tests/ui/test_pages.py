@@ -406,6 +406,21 @@ def test_predict_refuses_a_folder_outside_the_allowed_ones(
     assert jobs.list_jobs(app.store) == []
 
 
+def test_predict_takes_what_a_pixel_of_a_slide_measures(
+    app: App, screen: Screen, model_id: int, tmp_path: Path
+) -> None:
+    assert model_id
+    (tmp_path / "a.svs").write_bytes(b"II*\0")
+    screen.open("predict")
+    screen.test.segmented_control(key="predict_from").set_value("Folder on this computer").run()
+    screen.test.text_input(key="predict_path").input(str(tmp_path / "a.svs")).run()
+    screen.test.number_input(key="predict_slide_um").set_value(0.25).run()
+    screen.press("predict_start")
+    (job,) = jobs.list_jobs(app.store)
+    assert job.payload["tiles"]["slide_um_per_px"] == 0.25
+    assert job.payload["tiles"]["um_per_px"] == 0.5  # the rest as the project's slides are cut
+
+
 def test_predict_shows_table_and_failed_files(
     app: App, screen: Screen, world: World, model_id: int
 ) -> None:
