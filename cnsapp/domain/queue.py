@@ -1,0 +1,235 @@
+"""What to label next: images spread over the whole set first, then those the model doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Reason = Literal["uncertain", "random"]
+Strategy = Literal["spread", "uncertain"]
+
+LABELS_TO_START = 5  # of every class, before a model's doubts mean anything
+CHUNK = 2_000_000  # numbers in a block of distances: 8 MB
+
+
+def spread_order(vectors: Floats, chosen: Sequence[int] | Ints, n: int) -> Ints:
+    """Return the images that cover the set best beside those chosen already: greedy k-centre.
+
+    Each image is the one farthest from all that are labelled or picked before it. With nothing
+    chosen the first is the image nearest the mean of all. The same input gives the same order, and
+    a longer order begins with a shorter one. Ties go to the lower index.
+
+    Parameters
+    ----------
+    vectors
+        (N, D) features, finite; Euclidean distance. Reduce long ones first (PCA to 64 columns).
+    chosen
+        Indices that are labelled already.
+    n
+        How many are wanted, 0 or more.
+
+    Returns
+    -------
+    (min(n, N - chosen),) indices, none of them in `chosen`.
+
+    Raises
+    ------
+    ValueError
+        `vectors` is not a table of finite numbers, or an index lies outside it.
+
+    References
+    ----------
+    Gonzalez, Clustering to minimize the maximum intercluster distance, Theor. Comput. Sci. 1985;
+    Sener and Savarese, Active learning for convolutional neural networks: a core-set approach,
+    ICLR 2018.
+    """
+    x, taken = _table(vectors), _indices(chosen, len(vectors))
+    n = min(n, len(x) - len(taken))
+    if n <= 0:
+        return np.zeros(0, np.int64)
+    x = x - x.mean(0)  # smaller numbers: the difference of squares below loses less
+    square = np.einsum("nd,nd->n", x, x)
+    far = nearest_distance(x, x[taken]) if len(taken) else -square  # nearest the mean comes first
+    far[taken] = -np.inf
+    order = np.empty(n, np.int64)
+    for i in range(n):
+        pick = order[i] = int(np.argmax(far))
+        to_pick = np.maximum(square - 2 * (x @ x[pick]) + square[pick], 0)
+        far = np.minimum(far, to_pick) if i or len(taken) else to_pick
+        far[taken] = -np.inf
+        far[order[: i + 1]] = -np.inf
+    return order
+
+
+def nearest_distance(vectors: Floats, centres: Floats) -> Floats:
+    """Return the squared Euclidean distance (N,) of every vector (N, D) to its nearest centre."""
+    square = np.einsum("nd,nd->n", centres, centres)
+    nearest = np.empty(len(vectors), np.float32)
+    step = max(1, CHUNK // max(1, len(centres)))
+    for start in range(0, len(vectors), step):
+        block = vectors[start : start + step]
+        to_all = square - 2 * (block @ centres.T)
+        nearest[start : start + step] = to_all.min(1) + np.einsum("nd,nd->n", block, block)
+    return np.maximum(nearest, 0)
+
+
+def uncertain_diverse(
+    margin: NDArray[np.floating],
+    vectors: Floats,
+    n: int,
+    *,
+    pool_factor: float = 4.0,
+    random_share: float = 0.1,
+    seed: int,
+) -> list[tuple[int, Reason]]:
+    """Return what to label next: images the model doubts, unlike each other, and some by chance.
+
+    The `pool_factor` times `n` images of smallest margin are the pool; from it images are drawn
+    one by one, each with probability proportional to its doubt (1 - margin) times its squared
+    distance to the nearest drawn before (k-means++), so that a batch does not ask one question
+    many times. A share is drawn evenly from all images given instead: it keeps scores measured on
+    labelled images honest, and finds what the model is wrong about and sure of.
+
+    Parameters
+    ----------
+    margin
+        (N,) of the images that have no label yet: probability of the likeliest class less that of
+        the second, 0 to 1.
+    vectors
+        (N, D) features of the same images.
+    n
+        How many are wanted.
+    pool_factor
+        1 or more; 1 takes the smallest margins as they are.
+    random_share
+        0 to 1.
+    seed
+        The same seed and input give the same answer.
+
+    Returns
+    -------
+    min(n, N) pairs (index, reason), mixed, each index once.
+
+    Raises
+    ------
+    ValueError
+        Lengths differ, a margin is not a number, or a setting is out of range.
+
+    References
+    ----------
+    Zhdanov, Diverse mini-batch active learning, 2019; Ash et al., Deep batch active learning by
+    diverse, uncertain gradient lower bounds (BADGE), ICLR 2020; Arthur and Vassilvitskii,
+    k-means++, SODA 2007.
+    """
+    x, doubt = _table(vectors), 1 - np.asarray(margin, np.float64)
+    if doubt.shape != (len(x),):
+        raise ValueError(f"{doubt.shape} margins for {len(x)} vectors")
+    if not np.isfinite(doubt).all():
+        raise ValueError("a margin is not a number")
+    if pool_factor < 1 or not 0 <= random_share <= 1:
+        raise ValueError(f"pool_factor {pool_factor} or random_share {random_share} out of range")
+    n = max(0, min(n, len(x)))
+    rng = np.random.default_rng(seed)
+    by_chance = rng.choice(len(x), round(n * random_share), replace=False).astype(np.int64)
+    left = np.setdiff1d(np.arange(len(x)), by_chance)
+    n_doubted = n - len(by_chance)
+    pool = left[np.argsort(-doubt[left], kind="stable")[: round(pool_factor * n_doubted)]]
+    picks = pool[_unlike(x[pool], np.maximum(doubt[pool], 1e-6), n_doubted, rng)]
+    both: list[tuple[int, Reason]] = [(int(i), "uncertain") for i in picks]
+    both += [(int(i), "random") for i in by_chance]
+    return [both[i] for i in rng.permutation(len(both))]
+
+
+def _unlike(x: Floats, weight: NDArray[np.float64], n: int, rng: np.random.Generator) -> Ints:
+    """Draw n of the rows by k-means++ with weights; the first is the heaviest."""
+    picks = np.zeros(n, np.int64)
+    far = np.ones(len(x))
+    for i in range(n):
+        chance = weight * far
+        chance[picks[:i]] = 0
+        if not chance.any():  # only copies of what was drawn are left
+            chance = weight.copy()
+            chance[picks[:i]] = 0
+        picks[i] = rng.choice(len(x), p=chance / chance.sum()) if i else int(np.argmax(weight))
+        to_pick = ((x - x[picks[i]]) ** 2).sum(1, dtype=np.float64)
+        far = np.minimum(far, to_pick) if i else to_pick
+    return picks
+
+
+def lookalikes(
+    vectors: Floats, anchors: Sequence[int], exclude: Iterable[int], n: int
+) -> tuple[Ints, Floats]:
+    """Return the images most like any of several, the most alike first.
+
+    Parameters
+    ----------
+    vectors
+        (N, D) features, finite.
+    anchors
+        Indices of the images to match, one or more; they are never in the answer.
+    exclude
+        Further indices that are not wanted, such as those labelled already.
+    n
+        How many are wanted.
+
+    Returns
+    -------
+    Indices (M,) and their cosine similarity (M,) to the nearest anchor, -1 to 1, falling; ties by
+    index. A vector of zeros is like nothing: 0.
+
+    Raises
+    ------
+    ValueError
+        No anchor, or an index outside the table.
+    """
+    x, asked = _table(vectors), _indices(anchors, len(vectors))
+    if not len(asked):
+        raise ValueError("no anchor given")
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    unit = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+    alike = np.full(len(x), -np.inf, np.float32)
+    step = max(1, CHUNK // len(x))
+    for start in range(0, len(asked), step):
+        part = unit @ unit[asked[start : start + step]].T
+        alike = np.maximum(alike, part.max(1))
+    wanted = np.ones(len(x), bool)
+    wanted[asked] = False
+    wanted[_indices(list(exclude), len(x))] = False
+    found = np.flatnonzero(wanted)
+    found = found[np.argsort(-alike[found], kind="stable")[: max(0, n)]]
+    return found, np.clip(alike[found], -1, 1)
+
+
+def start_strategy(counts_per_class: Iterable[int], least: int = LABELS_TO_START) -> Strategy:
+    """Return `uncertain` once every class has `least` labels, until then `spread`.
+
+    Parameters
+    ----------
+    counts_per_class
+        Number of labelled images of each class of the project; empty without classes.
+    least
+        Labels of every class from which on a model's doubts mean something.
+    """
+    counts = list(counts_per_class)
+    return "uncertain" if counts and min(counts) >= least else "spread"
+
+
+def _table(vectors: Floats) -> Floats:
+    x = np.asarray(vectors, np.float32)
+    if x.ndim != 2:
+        raise ValueError(f"vectors are {x.shape}, not (N, D)")
+    if not np.isfinite(x).all():
+        raise ValueError("a vector holds what is not a number")
+    return x
+
+
+def _indices(given: Sequence[int] | Ints, n: int) -> Ints:
+    found = np.unique(np.asarray(given, np.int64))
+    if len(found) and not (found[0] >= 0 and found[-1] < n):
+        raise ValueError(f"an index lies outside 0 to {n - 1}")
+    return found
