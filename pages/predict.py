@@ -319,7 +319,7 @@ def draw_gallery(results: Results, rows: pd.DataFrame, colors: dict[str, str]) -
             Tile(
                 int(at),
                 pictures.url(results.job_id, int(at)),
-                str(row.file),
+                predicting.name_of_row(row),
                 label,
                 colors.get(said, ""),
                 f"{float(row.confidence):.2f}",

@@ -196,6 +196,17 @@ def _thumbs(app: App, job_id: int, n: int) -> list[Path | None]:
     return found + [None] * (n - len(found))
 
 
+def name_of_row(row: Any) -> str:
+    """Return what to call a row of the table: its file, or a tile's place and then its slide.
+
+    The place comes first: there is little room, and the tiles of a slide differ in it alone.
+    """
+    x, y = str(getattr(row, "x", "")), str(getattr(row, "y", ""))
+    if not x.isdigit() or not y.isdigit():  # an image of its own, or a table without places
+        return str(row.file)
+    return f"x {int(x):,}, y {int(y):,} · {str(row.file).rpartition('/')[2]}"
+
+
 def summary(results: Results) -> list[dict[str, Any]]:
     """Return how many images were predicted as each class, the largest first."""
     counts = results.rows["predicted"].value_counts()

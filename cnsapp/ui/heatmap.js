@@ -38,11 +38,17 @@ function build(s) {
   s.canvas.setAttribute("aria-label", `Predictions of ${s.data.x.length} tiles over ${name}`);
   s.frame = node("div", "frame");
   s.tip = node("div", "tip");
-  s.frame.hidden = s.tip.hidden = true;
+  s.tip.setAttribute("role", "status"); // what the arrow keys come to is read out
   s.bar = node("div", "bar");
   s.stage.append(s.picture, s.canvas, s.bar, s.frame, s.tip);
+  s.stage.tabIndex = 0;
+  s.stage.setAttribute("role", "group");
+  s.stage.setAttribute("aria-label", "The map: arrow keys go from tile to tile, Escape leaves");
   s.stage.addEventListener("pointermove", (event) => point(s, event));
-  s.stage.addEventListener("pointerleave", () => (s.frame.hidden = s.tip.hidden = true));
+  s.stage.addEventListener("pointerleave", () => choose(s, -1));
+  s.stage.addEventListener("keydown", (event) => walk(s, event));
+  s.stage.addEventListener("blur", () => choose(s, -1));
+  choose(s, -1);
   s.legend = node("div", "legend");
   s.host.replaceChildren(controls(s), s.stage, s.legend);
   s.sight = new ResizeObserver(() => paint(s));
@@ -173,11 +179,41 @@ function legend(s) {
 function point(s, event) {
   const d = s.data;
   const box = s.stage.getBoundingClientRect();
-  const x = ((event.clientX - box.left) / box.width) * d.width;
-  const y = ((event.clientY - box.top) / box.height) * d.height;
-  const i = tileAt(d, x, y);
+  const [left, top] = [event.clientX - box.left, event.clientY - box.top];
+  choose(s, tileAt(d, (left / box.width) * d.width, (top / box.height) * d.height), [left, top]);
+}
+
+// From tile to tile with the arrow keys: to the nearest one within 45 degrees of the way.
+function walk(s, event) {
+  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (event.key === "Escape" && s.at >= 0) choose(s, -1);
+  else if (way && s.data.x.length) choose(s, s.at < 0 ? 0 : next(s.data, s.at, way));
+  else return;
+  event.preventDefault();
+  event.stopPropagation(); // the page's own keys
+}
+
+function next(d, from, [wx, wy]) {
+  let [found, least] = [from, Infinity];
+  for (let i = 0; i < d.x.length; i++) {
+    const [dx, dy] = [middle(d, i)[0] - middle(d, from)[0], middle(d, i)[1] - middle(d, from)[1]];
+    const [along, aside] = [dx * wx + dy * wy, Math.abs(dx * wy) + Math.abs(dy * wx)];
+    if (along > 0 && aside <= along && along + 2 * aside < least) [found, least] = [i, along + 2 * aside];
+  }
+  return found;
+}
+
+function middle(d, i) {
+  return [d.x[i] + d.side[i] / 2, d.y[i] + d.side[i] / 2];
+}
+
+// Frame a tile and say what was predicted, beside the pointer or the tile itself.
+function choose(s, i, at) {
+  const d = s.data;
+  s.at = i;
   s.frame.hidden = s.tip.hidden = i < 0;
   if (i < 0) return;
+  const box = s.stage.getBoundingClientRect();
   const scale = box.width / d.width;
   Object.assign(s.frame.style, {
     left: `${d.x[i] * scale}px`,
@@ -185,16 +221,21 @@ function point(s, event) {
     width: `${d.side[i] * scale}px`,
     height: `${d.side[i] * scale}px`,
   });
+  s.tip.replaceChildren(...said(s, i).map((line) => node("div", "", line)));
+  const [left, top] = at ?? [(d.x[i] + d.side[i]) * scale, (d.y[i] + d.side[i]) * scale];
+  s.tip.style.left = left > box.width - 220 ? `${left - 14 - s.tip.offsetWidth}px` : `${left + 14}px`;
+  s.tip.style.top = `${Math.min(top + 14, box.height - s.tip.offsetHeight - 4)}px`;
+}
+
+function said(s, i) {
+  const d = s.data;
   const best = d.best[i];
   const k = d.names.indexOf(s.shown);
   const lines = [`${d.names[best]}  ${(d.p[i][best] / 1000).toFixed(2)}${d.unsure[i] ? ", unsure" : ""}`];
   if (k >= 0 && k !== best) lines.push(`${d.names[k]}  ${(d.p[i][k] / 1000).toFixed(2)}`);
   lines.push(`x ${d.x[i].toLocaleString("en")}, y ${d.y[i].toLocaleString("en")}`);
   if (d.fold[i] !== null) lines.push("predicted unseen (out of fold)");
-  s.tip.replaceChildren(...lines.map((line) => node("div", "", line)));
-  const left = event.clientX - box.left;
-  s.tip.style.left = left > box.width - 220 ? `${left - 14 - s.tip.offsetWidth}px` : `${left + 14}px`;
-  s.tip.style.top = `${Math.min(event.clientY - box.top + 14, box.height - s.tip.offsetHeight - 4)}px`;
+  return lines;
 }
 
 function tileAt(d, x, y) {

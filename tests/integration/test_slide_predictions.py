@@ -17,7 +17,7 @@ from cnsapp.imaging.tiling import TileSettings
 from cnsapp.jobs.running import run_here
 from cnsapp.services import jobs, predicting
 from cnsapp.services.importing import import_folder
-from cnsapp.services.predicting import Results, read_results, slide_picture
+from cnsapp.services.predicting import Results, name_of_row, read_results, slide_picture
 from cnsapp.services.projects import create_project, list_classes
 from cnsapp.services.slides import list_slides
 from cnsapp.ui.slide_map import map_data
@@ -161,3 +161,12 @@ def test_a_slide_of_the_project_shows_learnt_tiles_as_the_fold_that_left_them_ou
     data = map_data(results, results.slides[0], {}, 0.0)
     assert sum(fold is not None for fold in data["fold"]) == 1
     assert results.slides[0].own
+
+
+def test_a_row_is_called_by_its_file_and_a_tile_by_its_place_first() -> None:
+    rows = pd.DataFrame(
+        {"file": ["set/a.svs", "b/c.png"], "x": ["12800", ""], "y": ["0", ""], "side": ["512", ""]}
+    )
+    names = [name_of_row(row) for row in rows.itertuples(index=False)]
+    assert names == ["x 12,800, y 0 · a.svs", "b/c.png"]
+    assert name_of_row(next(rows[["file"]].itertuples(index=False))) == "set/a.svs"
