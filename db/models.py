@@ -1,43 +1,27 @@
-"""The tables. Labels are events, appended and never changed; the current label is derived."""
+"""The tables. Labels are events, appended and never changed; the current label is derived.
+
+Those of labelling itself stand in `db.labelling`; import them from here.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    ForeignKey,
-    Index,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-    true,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, false, true
+from sqlalchemy.orm import Mapped, mapped_column
 
-from db.types import UtcDateTime, utc_now
-
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    """Base of all tables: named constraints, UTC times, JSON columns."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's declarative attribute
-        datetime: UtcDateTime,
-        dict[str, Any]: JSON,
-        list[Any]: JSON,
-    }
+from db.base import Base as Base
+from db.labelling import AnnotatorLabel as AnnotatorLabel
+from db.labelling import ClassEvent as ClassEvent
+from db.labelling import ImageTag as ImageTag
+from db.labelling import LabelClass as LabelClass
+from db.labelling import LabelEvent as LabelEvent
+from db.labelling import Lease as Lease
+from db.labelling import Reading as Reading
+from db.labelling import Suggestion as Suggestion
+from db.labelling import SuggestionRun as SuggestionRun
+from db.types import utc_now
 
 
 class Project(Base):
@@ -52,29 +36,13 @@ class Project(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
-class LabelClass(Base):
-    """A class. Its id never changes and is never used again; name, colour and order may change."""
-
-    __tablename__ = "label_class"
-    __table_args__ = (UniqueConstraint("project_id", "name_key"), {"sqlite_autoincrement": True})
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
-    name: Mapped[str] = mapped_column(String(200))
-    name_key: Mapped[str] = mapped_column(String(200))
-    parent: Mapped[str | None] = mapped_column(String(200))  # the organ system, in plain words
-    color: Mapped[str] = mapped_column(String(9))
-    hotkey: Mapped[str | None] = mapped_column(String(8))
-    position: Mapped[int]
-
-
 class Image(Base):
     """An image of a project: its bytes' SHA-256, where they lie, and what they are called now.
 
     The same bytes may stand under several names of one import; they are stored, thumbnailed and
     learnt from once (ADR 3).
 
-    `current_*` are derived from the label events by `db.queries.refresh_current` in the transaction
+    `current_*` are derived from the label events by `db.deciding.refresh_current` in the transaction
     that appends the events; they exist so that a grid of a million images filters in milliseconds.
     """
 
@@ -97,6 +65,7 @@ class Image(Base):
         Index("ix_image_annotator", "project_id", "status", "current_annotator", "id"),
         Index("ix_image_name", "project_id", "file_name", "id"),
         Index("ix_image_slide", "slide_id", "id"),
+        Index("ix_image_disputed", "project_id", "status", "disputed", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -128,10 +97,14 @@ class Image(Base):
     tile_y: Mapped[int | None]
     tile_side: Mapped[int | None]
 
-    current_state: Mapped[str] = mapped_column(String(12), default="none")  # none|label|skip|unsure
+    # none | label | skip | unsure; where readings are voted on, waiting | undecided too
+    current_state: Mapped[str] = mapped_column(String(12), default="none")
     current_class_id: Mapped[int | None] = mapped_column(ForeignKey("label_class.id"))
     current_event_id: Mapped[int | None]
     current_annotator: Mapped[str | None] = mapped_column(String(200))  # None without a label
+    current_source: Mapped[str | None] = mapped_column(String(12))  # of the deciding event
+    readers: Mapped[int] = mapped_column(default=0, server_default="0")  # people who gave a class
+    disputed: Mapped[bool] = mapped_column(default=False, server_default=false())  # they differ
 
 
 class Slide(Base):
@@ -168,9 +141,9 @@ class ImageEvent(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
     image_id: Mapped[int] = mapped_column(ForeignKey("image.id"))
-    kind: Mapped[str] = mapped_column(
-        String(12)
-    )  # excluded | restored | missing | changed | found | moved | grouped | apart | fine
+    # excluded | restored | missing | changed | found | moved | grouped | apart | fine |
+    # note | tagged | untagged
+    kind: Mapped[str] = mapped_column(String(12))
     who: Mapped[str] = mapped_column(String(200))
     reason: Mapped[str] = mapped_column(Text, default="")
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -250,37 +223,6 @@ class WatchedFolder(Base):
     created_by: Mapped[str] = mapped_column(String(200), default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     looked_at: Mapped[datetime | None]
-
-
-class LabelEvent(Base):
-    """One act of labelling. Appended and never changed; undo is an event that names its target.
-
-    `client` and `seq` come from whoever labelled and are unique together, so that sending the same
-    event twice stores it once. Events of one action (one key on a selection) share `action`.
-    """
-
-    __tablename__ = "label_event"
-    __table_args__ = (
-        UniqueConstraint("client", "seq"),
-        Index("ix_label_event_image", "image_id", "id"),
-        Index("ix_label_event_target", "target_id"),
-        Index("ix_label_event_annotator", "project_id", "annotator", "id"),
-    )
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
-    image_id: Mapped[int] = mapped_column(ForeignKey("image.id"))
-    class_id: Mapped[int | None] = mapped_column(ForeignKey("label_class.id"))
-    annotator: Mapped[str] = mapped_column(String(200))
-    kind: Mapped[str] = mapped_column(String(12))  # label | skip | unsure | clear | undo
-    source: Mapped[str] = mapped_column(String(12))  # human | bulk | suggestion | import | review
-    client: Mapped[str] = mapped_column(String(64))
-    seq: Mapped[int] = mapped_column(BigInteger)
-    action: Mapped[str] = mapped_column(String(80))
-    target_id: Mapped[int | None] = mapped_column(
-        ForeignKey("label_event.id")
-    )  # what an undo voids
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Tally(Base):

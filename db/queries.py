@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, exists, func, insert, inspect, select, update
+from sqlalchemy import ColumnElement, Select, func, insert, inspect, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from db.models import Base, Image, ImageEvent, LabelEvent, Tally
+from db.models import Base, Image, ImageEvent, Tally
 
 T = TypeVar("T")
 CHUNK = 500  # rows a statement: below every database's limit on parameters, and milliseconds long
@@ -60,77 +60,6 @@ def read_tally(session: Session, project_id: int) -> dict[str, int]:
     return {row.key: row.n for row in rows}
 
 
-def deciding_events(image_ids: Sequence[int]) -> Select[int, int]:
-    """Return the rule for what an image is called: its latest event that no undo has voided.
-
-    The statement yields (image_id, event_id). This is the only place where the rule stands.
-    """
-    undo = aliased(LabelEvent)
-    voided = exists().where(undo.target_id == LabelEvent.id, undo.kind == "undo")
-    return (
-        select(LabelEvent.image_id, func.max(LabelEvent.id))
-        .where(LabelEvent.image_id.in_(image_ids), LabelEvent.kind != "undo", ~voided)
-        .group_by(LabelEvent.image_id)
-    )
-
-
-def refresh_current(session: Session, project_id: int, image_ids: Iterable[int]) -> None:
-    """Derive `Image.current_*` of these images from their events, and keep the counts in step.
-
-    Call it in the transaction that appended the events. The image rows are locked first where the
-    database has row locks, so that two people who label one image at once are taken in turn.
-    """
-    changes: dict[str, int] = {}
-    for part in chunks(sorted(set(image_ids))):
-        _refresh_chunk(session, part, changes)
-    add_to_tally(session, project_id, changes)
-
-
-def _refresh_chunk(session: Session, image_ids: Sequence[int], changes: dict[str, int]) -> None:
-    rows = session.execute(
-        select(
-            Image.id,
-            Image.current_state,
-            Image.current_class_id,
-            Image.current_event_id,
-            Image.status,
-        )
-        .where(Image.id.in_(image_ids))
-        .order_by(Image.id)  # two people lock the same images in the same order
-        .with_for_update()
-    ).all()
-    decided = {row[0]: row[1] for row in session.execute(deciding_events(image_ids))}
-    events = {
-        event_id: (kind, class_id, annotator)
-        for event_id, kind, class_id, annotator in session.execute(
-            select(LabelEvent.id, LabelEvent.kind, LabelEvent.class_id, LabelEvent.annotator).where(
-                LabelEvent.id.in_(list(decided.values()))
-            )
-        )
-    }
-    updates = []
-    for image_id, old_state, old_class, old_event, status in rows:
-        event_id = decided.get(image_id)
-        kind, class_id, who = events[event_id] if event_id is not None else ("none", None, None)
-        state = "none" if kind == "clear" else kind
-        if (state, class_id, event_id) == (old_state, old_class, old_event):
-            continue
-        if status == "ok":
-            _count(changes, old_state, old_class, -1)
-            _count(changes, state, class_id, +1)
-        updates.append(
-            {
-                "id": image_id,
-                "current_state": state,
-                "current_class_id": class_id,
-                "current_event_id": event_id,
-                "current_annotator": None if state == "none" else who,
-            }
-        )
-    if updates:
-        session.execute(update(Image), updates)
-
-
 def groups_among(*where: ColumnElement[bool]) -> Select[str]:
     """Return the statement for the groups of the images that meet these conditions, by name.
 
@@ -173,7 +102,7 @@ def set_status(
             step = (status == "ok") - (old == "ok")
             changes["images"] = changes.get("images", 0) + step
             if step:
-                _count(changes, state, class_id, step)
+                count_label(changes, state, class_id, step)
         ids = [row[0] for row in rows]
         if ids:
             session.execute(update(Image).where(Image.id.in_(ids)).values(status=status))
@@ -185,7 +114,8 @@ def set_status(
     return changed
 
 
-def _count(changes: dict[str, int], state: str, class_id: int | None, step: int) -> None:
+def count_label(changes: dict[str, int], state: str, class_id: int | None, step: int) -> None:
+    """Note in changes of the kept counts that one more (or fewer) image is called so."""
     if state == "none":
         return
     keys = [f"state:{state}"] + ([f"class:{class_id}"] if state == "label" else [])

@@ -10,8 +10,11 @@ from typing import Any
 from cnsapp.domain.names import clean_name
 from cnsapp.errors import InvalidInputError
 
-KINDS = ("label", "skip", "unsure", "clear", "undo")
-SOURCES = ("human", "bulk", "review", "suggestion", "import")
+TAKES_BACK = ("undo", "redo")
+KINDS = ("label", "skip", "unsure", "clear", *TAKES_BACK)
+SOURCES = (
+    "human", "bulk", "review", "suggestion", "import", "second", "self", "adjudication",
+)  # fmt: skip
 MAX_EVENTS = 2000  # in one message: a transaction of a fraction of a second
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{8,64}")
 _SHA = re.compile(r"[0-9a-f]{0,64}")
@@ -25,7 +28,7 @@ _LARGEST = (
 class LabelAct:
     """One act on one image. `client` and `seq` name it: however often sent, it is stored once.
 
-    Acts of one key press share `action`. An undo names the act it takes back in `target`. `sha` is
+    Acts of one key press share `action`. An undo or redo names its act in `target`. `sha` is
     the beginning of the picture's SHA-256: an act that waited while the database was replaced must
     not fall on another picture that has got the same number.
     """
@@ -66,7 +69,7 @@ def read_act(raw: object) -> LabelAct:
         class_id=_whole(raw, "class_id") if kind == "label" else None,
         source=_one_of(raw, "source", SOURCES),
         action=_matching(raw, "action", _ACTION),
-        target=_target(raw) if kind == "undo" else None,
+        target=_target(raw, kind) if kind in TAKES_BACK else None,
         sha=_matching(raw, "sha", _SHA) if "sha" in raw else "",
     )
 
@@ -90,10 +93,11 @@ def clean_annotator(name: str) -> str:
     return shown
 
 
-def _target(raw: Mapping[str, Any]) -> tuple[str, int]:
+def _target(raw: Mapping[str, Any], kind: str) -> tuple[str, int]:
     target = raw.get("target")
     if not isinstance(target, Mapping):
-        raise ValueError("The undo does not say what it takes back.")
+        direction = "takes" if kind == "undo" else "brings"
+        raise ValueError(f"The {kind} does not say what it {direction} back.")
     return read_key(target)
 
 

@@ -12,11 +12,20 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
+from cnsapp.domain.consensus import ConsensusRule
 from cnsapp.errors import CnsError
 from cnsapp.services import jobs
 from cnsapp.services.models import check_model_file, file_sha256
-from db.models import Image, LabelEvent, Model, Tally
-from db.queries import chunks, deciding_events
+from db.deciding import (
+    Meanings,
+    class_meanings,
+    consensus_rule,
+    decide_images,
+    kept_values,
+    values_now,
+)
+from db.models import AnnotatorLabel, Image, Model, Project, Tally
+from db.queries import chunks
 from db.session import integrity_problems, sqlite_version, sqlite_warning
 
 State = Literal["ok", "warning", "problem"]
@@ -77,9 +86,14 @@ def _integrity(app: App) -> Check:
 def _labels(app: App) -> Check:
     wrong, n = 0, 0
     with app.store.reading() as session:
-        for rows in _image_pages(session):
-            n += len(rows)
-            wrong += _differing(session, rows)
+        for project_id in session.scalars(select(Project.id)).all():
+            rule, meanings = (
+                consensus_rule(session, project_id),
+                class_meanings(session, project_id),
+            )
+            for rows in _image_pages(session, project_id):
+                n += len(rows)
+                wrong += _differing(session, rows, rule, meanings)
     if wrong:
         return Check(
             "labels",
@@ -90,39 +104,39 @@ def _labels(app: App) -> Check:
     return Check("labels", "ok", f"{n} images show what their label events say")
 
 
-def _image_pages(session: Session) -> Iterator[list[tuple[int, str, int | None, int | None]]]:
+def _image_pages(session: Session, project_id: int) -> Iterator[list[Image]]:
     after = 0
     while True:
-        rows = session.execute(
-            select(Image.id, Image.current_state, Image.current_class_id, Image.current_event_id)
-            .where(Image.id > after)
+        rows = session.scalars(
+            select(Image)
+            .where(Image.project_id == project_id, Image.id > after)
             .order_by(Image.id)
-            .limit(5000)
+            .limit(1000)
         ).all()
         if not rows:
             return
-        yield [(i, state, class_id, event_id) for i, state, class_id, event_id in rows]
-        after = rows[-1][0]
+        yield list(rows)
+        after = rows[-1].id
+        session.expunge_all()
 
 
-def _differing(session: Session, rows: list[tuple[int, str, int | None, int | None]]) -> int:
-    wrong = 0
-    for part in chunks(rows):
-        decided = dict(session.execute(deciding_events([row[0] for row in part])).all())
-        events = {
-            event_id: (kind, class_id)
-            for event_id, kind, class_id in session.execute(
-                select(LabelEvent.id, LabelEvent.kind, LabelEvent.class_id).where(
-                    LabelEvent.id.in_(list(decided.values()))
-                )
-            )
-        }
-        for image_id, state, class_id, event_id in part:
-            due = decided.get(image_id)
-            kind, due_class = events[due] if due is not None else ("none", None)
-            due_state = "none" if kind == "clear" else kind
-            wrong += (state, class_id, event_id) != (due_state, due_class, due)
-    return wrong
+def _differing(
+    session: Session, images: list[Image], rule: ConsensusRule, meanings: Meanings
+) -> int:
+    ids = [image.id for image in images]
+    decisions, said = decide_images(session, ids, rule, meanings)
+    kept = {
+        (row.image_id, row.annotator): row.event_id
+        for part in chunks(ids)
+        for row in session.scalars(select(AnnotatorLabel).where(AnnotatorLabel.image_id.in_(part)))
+    }
+    due = {(e.image_id, e.annotator): e.id for es in said.values() for e in es if e.kind != "clear"}
+    wrong = {key[0] for key in kept.keys() | due.keys() if kept.get(key) != due.get(key)}
+    for image in images:
+        sources = {event.id: event.source for event in said[image.id]}
+        if values_now(image) != kept_values(decisions[image.id], sources):
+            wrong.add(image.id)
+    return len(wrong)
 
 
 def _tallies(app: App) -> Check:

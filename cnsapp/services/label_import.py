@@ -9,16 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import exists, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from cnsapp.domain.labels import clean_annotator
 from cnsapp.domain.matching import base_form, plain_form
 from cnsapp.domain.names import clean_name, name_key
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.tables import read_csv
+from db.deciding import is_void, refresh_current
 from db.models import Image, LabelClass, LabelEvent
-from db.queries import chunks, insert_new, refresh_current
+from db.queries import chunks, insert_new
 from db.session import Store
 
 CHUNK = 500  # rows a transaction: short enough that somebody who labels does not notice
@@ -136,7 +137,7 @@ def label_from_csv(store: Store, *, project_id: int, csv: Path, annotator: str) 
 
 def _check(session: Session, project_id: int, rows: Sequence[tuple[int, int]]) -> None:
     class_ids, image_ids = {row[1] for row in rows}, {row[0] for row in rows}
-    classes = select(LabelClass.id).where(LabelClass.project_id == project_id)
+    classes = select(LabelClass.id).where(LabelClass.project_id == project_id, LabelClass.active)
     images = select(Image.id).where(Image.id.in_(image_ids), Image.project_id == project_id)
     strangers = class_ids - set(session.scalars(classes)) or image_ids - set(
         session.scalars(images)
@@ -153,14 +154,12 @@ def said_before(
     session: Session, rows: Sequence[tuple[int, int]], source: str
 ) -> set[tuple[int, int]]:
     """Return the (image id, class id) that this source gave before and nobody undid."""
-    undo = aliased(LabelEvent)
-    voided = exists().where(undo.target_id == LabelEvent.id, undo.kind == "undo")
     found = session.execute(
         select(LabelEvent.image_id, LabelEvent.class_id).where(
             LabelEvent.image_id.in_({row[0] for row in rows}),
             LabelEvent.kind == "label",
             LabelEvent.source == source,
-            ~voided,
+            ~is_void(),
         )
     )
     return {(image_id, class_id) for image_id, class_id in found if class_id is not None}
@@ -190,7 +189,9 @@ def _read_labels(path: Path) -> tuple[str, list[tuple[str, str]]]:
 
 def _class_ids(session: Session, project_id: int, labels: Iterable[str]) -> dict[str, int]:
     rows = session.execute(
-        select(LabelClass.name_key, LabelClass.id).where(LabelClass.project_id == project_id)
+        select(LabelClass.name_key, LabelClass.id).where(
+            LabelClass.project_id == project_id, LabelClass.active
+        )
     )
     known = dict(rows.all())
     unknown = sorted({label for label in labels if name_key(label) not in known})

@@ -8,15 +8,17 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from cnsapp.domain.labels import MAX_EVENTS, LabelAct, clean_annotator, read_act
+from cnsapp.domain.labels import MAX_EVENTS, TAKES_BACK, LabelAct, clean_annotator, read_act
 from cnsapp.errors import InvalidInputError, NotFoundError, StoreError
 from cnsapp.services.label_import import LabelReport, import_labels, label_from_csv
+from cnsapp.services.undoing import UndoStep, redo_stack, undo_stack
+from db.deciding import class_meanings, is_void, refresh_current
 from db.models import Image, LabelClass, LabelEvent, Project
-from db.queries import chunks, insert_new, read_tally, refresh_current
+from db.queries import chunks, insert_new, read_tally
 from db.session import Store
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "label_from_csv",
     "label_history",
     "record_events",
+    "redo_stack",
     "undo_stack",
 ]
 
@@ -82,21 +85,6 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class UndoStep:
-    """One action that can be taken back: its events as (client, seq, image id)."""
-
-    action: str
-    kind: str
-    class_id: int | None
-    last_event: int
-    events: tuple[tuple[str, int, int], ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the step as JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class HistoryItem:
     """One event of an image: who, when, what, from what, and whether it still counts."""
 
@@ -141,10 +129,10 @@ def record_events(
         images = _known_images(session, project_id, {act.image_id for act in acts})
         classes = _classes(session, project_id)
         good = [act for act in acts if _accept(act, images, classes, rejected)]
-        rows = [_row(act, project_id, who) for act in good if act.kind != "undo"]
+        rows = [_row(act, project_id, who) for act in good if act.kind not in TAKES_BACK]
         new = insert_new(session, LabelEvent, rows, ["client", "seq"])
         undos = _undo_rows(
-            session, [act for act in good if act.kind == "undo"], project_id, who, rejected
+            session, [act for act in good if act.kind in TAKES_BACK], project_id, who, rejected
         )
         new += insert_new(session, LabelEvent, undos, ["client", "seq"])
         if new:
@@ -159,37 +147,12 @@ def record_events(
         )
 
 
-def undo_stack(
-    store: Store, *, project_id: int, annotator: str, limit: int = 50, before: int | None = None
-) -> list[UndoStep]:
-    """Return the latest actions of this person that still count, the newest first.
-
-    Imports are not among them: a key press must not take back ten thousand labels from a file.
-    `before` continues a list after the step whose `last_event` it names.
-    """
-    who = clean_annotator(annotator)
-    found: dict[str, list[LabelEvent]] = {}
-    with store.reading() as session:
-        last = before
-        while len(found) <= limit:
-            part = session.scalars(_undoable(project_id, who, last)).all()
-            for event in part:
-                found.setdefault(event.action, []).append(event)
-            if len(part) < _UNDO_PART:
-                break
-            last = part[-1].id
-        else:
-            while len(found) > limit:
-                found.popitem()  # the oldest may not be whole yet
-        return [_step(action, events) for action, events in list(found.items())[:limit]]
-
-
 def label_history(store: Store, *, image_id: int) -> list[HistoryItem]:
     """Return what was ever said of an image, the newest first; an undone event says so."""
     with store.reading() as session:
         current = session.scalar(select(Image.current_event_id).where(Image.id == image_id))
         rows = session.execute(
-            select(LabelEvent, LabelClass.name, _voided())
+            select(LabelEvent, LabelClass.name, is_void())
             .outerjoin(LabelClass, LabelClass.id == LabelEvent.class_id)
             .where(LabelEvent.image_id == image_id)
             .order_by(LabelEvent.id.desc())
@@ -201,9 +164,6 @@ def high_water(store: Store) -> int:
     """Return the number of the newest event; read it *before* the images it is to date."""
     with store.reading() as session:
         return _high_water(session)
-
-
-_UNDO_PART = 1000
 
 
 @contextmanager
@@ -254,7 +214,10 @@ def _known_images(session: Session, project_id: int, ids: set[int]) -> dict[int,
 
 
 def _classes(session: Session, project_id: int) -> set[int]:
-    return set(session.scalars(select(LabelClass.id).where(LabelClass.project_id == project_id)))
+    """Return the classes that a label may name: also merged ones, which an open page may show."""
+    known = session.scalars(select(LabelClass.id).where(LabelClass.project_id == project_id))
+    gone = {c for c, meaning in class_meanings(session, project_id).items() if meaning is None}
+    return set(known) - gone
 
 
 def _accept(
@@ -303,12 +266,14 @@ def _undo_rows(
     rows = []
     for act in undos:
         target = targets.get(act.target) if act.target else None
-        if target is None or target.kind == "undo" or target.project_id != project_id:
-            reason = "What was to be undone is not stored."
+        if target is None or target.kind in TAKES_BACK or target.project_id != project_id:
+            reason = f"What was to be {act.kind}ne is not stored."
         elif target.image_id != act.image_id:
-            reason = "What was to be undone is a label of another image."
+            reason = f"What was to be {act.kind}ne is a label of another image."
         elif target.annotator != annotator:
-            reason = f"Only {target.annotator} can undo this label; give it another one instead."
+            reason = (
+                f"Only {target.annotator} can {act.kind} this label; give it another one instead."
+            )
         else:
             rows.append(_row(act, project_id, annotator, target.id))
             continue
@@ -380,38 +345,6 @@ def _counts(session: Session, project_id: int) -> dict[str, Any]:
 
 def _high_water(session: Session) -> int:
     return session.scalar(select(func.max(LabelEvent.id))) or 0
-
-
-def _voided() -> Any:
-    undo = aliased(LabelEvent)
-    return exists().where(undo.target_id == LabelEvent.id, undo.kind == "undo")
-
-
-def _undoable(project_id: int, annotator: str, before: int | None) -> Any:
-    statement = (
-        select(LabelEvent)
-        .where(
-            LabelEvent.project_id == project_id,
-            LabelEvent.annotator == annotator,
-            LabelEvent.kind != "undo",
-            LabelEvent.source != "import",
-            ~_voided(),
-        )
-        .order_by(LabelEvent.id.desc())
-        .limit(_UNDO_PART)
-    )
-    return statement if before is None else statement.where(LabelEvent.id < before)
-
-
-def _step(action: str, events: Sequence[LabelEvent]) -> UndoStep:
-    newest = events[0]
-    return UndoStep(
-        action=action,
-        kind=newest.kind,
-        class_id=newest.class_id,
-        last_event=newest.id,
-        events=tuple((event.client, event.seq, event.image_id) for event in events),
-    )
 
 
 def _history_item(

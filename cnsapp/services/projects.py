@@ -81,7 +81,9 @@ def list_projects(store: Store) -> list[ProjectView]:
             counts.setdefault(row[0], {})[row[1]] = row[2]
         n_classes = dict(
             session.execute(
-                select(LabelClass.project_id, func.count()).group_by(LabelClass.project_id)
+                select(LabelClass.project_id, func.count())
+                .where(LabelClass.active)
+                .group_by(LabelClass.project_id)
             ).all()
         )
         return [_view(p, counts.get(p.id, {}), n_classes.get(p.id, 0)) for p in projects]
@@ -254,7 +256,7 @@ def _add_class(session: Session, project_id: int, spec: ClassSpec) -> LabelClass
 def _classes(session: Session, project_id: int) -> Sequence[LabelClass]:
     return session.scalars(
         select(LabelClass)
-        .where(LabelClass.project_id == project_id)
+        .where(LabelClass.project_id == project_id, LabelClass.active)
         .order_by(LabelClass.position, LabelClass.id)
     ).all()
 

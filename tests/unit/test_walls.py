@@ -26,7 +26,7 @@ FORBIDDEN = {
     "cnsapp/tasks": SCREEN | {"cnsapp.ui"},
     "cnsapp/ui": TORCH | STORE | {"dbos", "cnsapp.ml", "cnsapp.tasks"},
     "pages": TORCH | STORE | {"dbos", "cnsapp.ml", "cnsapp.tasks", "cnsapp.imaging"},
-    "db": TORCH | SCREEN | {f"cnsapp.{room}" for room in ROOMS},
+    "db": TORCH | SCREEN | {f"cnsapp.{room}" for room in ROOMS - {"domain"}},
 }  # fmt: skip
 
 

@@ -1,10 +1,10 @@
-"""The route that takes labels from the browser, and the one that says what can be undone."""
+"""The route that takes labels from the browser, and those that say what can be undone or redone."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -51,13 +51,22 @@ def routes(app: App) -> list[Route]:
             limit=UNDO_STEPS,
             before=_number(query.get("before")),
         )
-        return JSONResponse(
-            {"steps": [step.as_json() for step in steps]}, headers={"Cache-Control": "no-store"}
+        return _steps(steps)
+
+    async def get_redo(request: Request) -> Response:
+        steps = await run_in_threadpool(
+            labels.redo_stack,
+            app.store,
+            project_id=_number(request.query_params.get("project")) or 0,
+            annotator=request.query_params.get("annotator", ""),
+            limit=UNDO_STEPS,
         )
+        return _steps(steps)
 
     return [
         Route("/api/labels", _in_words(post_labels), methods=["POST"]),
         Route("/api/labels/undo", _in_words(get_undo), methods=["GET"]),
+        Route("/api/labels/redo", _in_words(get_redo), methods=["GET"]),
     ]
 
 
@@ -83,6 +92,12 @@ def _in_words(handler: Handler) -> Handler:
             return _sentence(500, "The label could not be stored; the log says why.")
 
     return answer
+
+
+def _steps(steps: Sequence[labels.UndoStep]) -> Response:
+    return JSONResponse(
+        {"steps": [step.as_json() for step in steps]}, headers={"Cache-Control": "no-store"}
+    )
 
 
 def _sentence(status: int, sentence: str, *, permanent: bool = False) -> JSONResponse:
