@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from cnsapp.bootstrap import App
 from cnsapp.domain.consensus import ConsensusRule
 from cnsapp.errors import CnsError
-from cnsapp.services import jobs
+from cnsapp.services import health_slides, jobs
 from cnsapp.services.models import check_model_file, file_sha256
 from db.deciding import (
     Meanings,
@@ -48,13 +48,17 @@ class Check:
 
 
 def examine(app: App, *, sample: int = SAMPLE) -> list[Check]:
-    """Look at database, labels, files, worker and disk; change nothing."""
+    """Look at database, labels, images, slides, models, worker and disk; change nothing."""
     return [
         _sqlite(app),
         _integrity(app),
         _labels(app),
         _tallies(app),
         _images(app, sample),
+        Check("slide files", *health_slides.slide_files(app)),
+        Check("slide tiles", *health_slides.slide_tiles(app)),
+        Check("killed imports", *health_slides.killed_imports(app)),
+        Check("quality", *health_slides.quality_rows(app)),
         _models(app),
         _worker(app),
         _disk(app),
