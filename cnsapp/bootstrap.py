@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cnsapp.services.settling import settle_all
 from cnsapp.settings import Settings, read_settings
 from db.session import Store, open_store
 
@@ -25,4 +26,6 @@ def open_app(settings: Settings | None = None) -> App:
         The settings, the folder or the database cannot be used; the sentence says what to do.
     """
     settings = settings or read_settings()
-    return App(settings=settings, store=open_store(settings.database, settings.root))
+    store = open_store(settings.database, settings.root)
+    settle_all(store)  # a change of classes that a killed process left half done
+    return App(settings=settings, store=store)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from cnsapp.domain.schemes import SCHEMES
 from cnsapp.errors import CnsError
-from cnsapp.services import images, labels, projects, viewing
+from cnsapp.services import images, label_settings, labels, projects, viewing
 from cnsapp.services.images import Counts, ImageFilter, ImagePage
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame
@@ -15,6 +17,8 @@ from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, labeller, wanted_after
 
 GRID, SINGLE = "Grid", "One by one"
+# further views: name -> what draws it, given (here, project, classes, counts, as_of)
+PANELS: dict[str, Callable[[Here, ProjectView, list[ClassView], Counts, int], None]] = {}
 QUEUE_PART = 60  # images handed to the browser at once, one by one
 HELP = (
     "Keys label the selected images. Every label is stored with who gave it, and can be undone. "
@@ -73,18 +77,36 @@ def first_classes(here: Here, project: ProjectView) -> None:
 def label_images(
     here: Here, project: ProjectView, classes: list[ClassView], counts: Counts, as_of: int
 ) -> None:
-    """Draw the filters and the component."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+    """Draw the view that the address names."""
+    bar = st.container(horizontal=True, vertical_alignment="center", gap="xsmall")
+    with bar:
         view = st.segmented_control(
             "View",
-            [GRID, SINGLE],
+            [GRID, SINGLE, *PANELS],
             key="view",
             default=GRID,
             required=True,
             bind="query-params",
             label_visibility="collapsed",
         )
-        single = view == SINGLE
+    if view in PANELS:
+        PANELS[view](here, project, classes, counts, as_of)
+    else:
+        label_pictures(here, project, classes, counts, as_of, bar, single=view == SINGLE)
+
+
+def label_pictures(
+    here: Here,
+    project: ProjectView,
+    classes: list[ClassView],
+    counts: Counts,
+    as_of: int,
+    bar: st.delta_generator.DeltaGenerator,
+    *,
+    single: bool,
+) -> None:
+    """Draw the filters and the component: a grid, or one image after the other."""
+    with bar:
         chosen = choose_filter(
             here.app,
             project_id=project.id,
@@ -118,6 +140,7 @@ def label_images(
         more=page.next_after is not None,
         empty=nothing_left(chosen, counts),
         um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
+        blind=label_settings.read_settings(here.app.store, project_id=project.id).blind,
     )
 
 

@@ -15,7 +15,8 @@ from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.imaging.reader import ReadingRule
 from cnsapp.services.filtering import ImageFilter as ImageFilter
 from cnsapp.services.filtering import Span, page_of_ids
-from db.models import Image, Project
+from db.deciding import Meanings, class_meanings
+from db.models import Image, ImageEvent, ImageTag, Project, Suggestion
 from db.queries import chunks, groups_among, read_tally
 from db.session import Store
 
@@ -24,8 +25,20 @@ MAX_ID = 2**31  # ids are 32-bit numbers in the database
 
 
 @dataclass(frozen=True)
+class Suggested:
+    """What the newest quick model thinks an image is; `confidence` 0 to 1."""
+
+    class_id: int
+    confidence: float
+
+
+@dataclass(frozen=True)
 class ImageItem:
-    """An image as grids show it. `rev` is the event that decides its label, 0 for none."""
+    """An image as grids show it. `rev` is the event that decides its label, 0 for none.
+
+    `source` is where that label comes from; `disputed`: people gave it different classes; `noted`:
+    somebody wrote a note.
+    """
 
     id: int
     sha256: str
@@ -39,6 +52,11 @@ class ImageItem:
     seen: str = field(default="", kw_only=True)
     um_per_px: float | None = field(default=None, kw_only=True)  # as the file says
     channels: int = field(default=1, kw_only=True)
+    source: str | None = field(default=None, kw_only=True)
+    disputed: bool = field(default=False, kw_only=True)
+    suggestion: Suggested | None = field(default=None, kw_only=True)
+    tags: tuple[str, ...] = field(default=(), kw_only=True)
+    noted: bool = field(default=False, kw_only=True)
 
     @property
     def version(self) -> str:
@@ -118,6 +136,7 @@ def items_in_order(session: Session, image_ids: Sequence[int]) -> list[ImageItem
     """Return the items for these ids in the same order; ids that do not exist are left out."""
     found: dict[int, ImageItem] = {}
     for part in chunks(list(image_ids)):
+        beside = _Beside(session, part)
         for row in session.execute(_COLUMNS.where(Image.id.in_(part))):
             found[row.id] = ImageItem(
                 *row[:8],
@@ -125,8 +144,47 @@ def items_in_order(session: Session, image_ids: Sequence[int]) -> list[ImageItem
                 seen=row.seen,
                 um_per_px=row.um_per_px,
                 channels=row.channels or 1,
+                source=row.current_source,
+                disputed=row.disputed,
+                suggestion=beside.suggestions.get(row.id),
+                tags=beside.tags.get(row.id, ()),
+                noted=row.id in beside.noted,
             )
     return [found[image_id] for image_id in image_ids if image_id in found]
+
+
+class _Beside:
+    """What stands in other tables about some images: suggestions, tags, notes."""
+
+    def __init__(self, session: Session, ids: Sequence[int]) -> None:
+        meanings: Meanings = {}
+        self.suggestions: dict[int, Suggested] = {}
+        for image_id, project_id, class_id, confidence in session.execute(
+            select(
+                Suggestion.image_id,
+                Suggestion.project_id,
+                Suggestion.class_id,
+                Suggestion.confidence,
+            ).where(Suggestion.image_id.in_(ids))
+        ):
+            meanings = meanings or {0: None, **class_meanings(session, project_id)}
+            means = meanings.get(class_id, class_id)
+            if means is not None:
+                self.suggestions[image_id] = Suggested(means, confidence)
+        self.tags: dict[int, tuple[str, ...]] = {}
+        for image_id, tag in session.execute(
+            select(ImageTag.image_id, ImageTag.tag)
+            .where(ImageTag.image_id.in_(ids))
+            .order_by(ImageTag.tag)
+        ):
+            self.tags[image_id] = (*self.tags.get(image_id, ()), tag)
+        self.noted = set(
+            session.scalars(
+                select(ImageEvent.image_id).where(
+                    ImageEvent.image_id.in_(ids), ImageEvent.kind == "note"
+                )
+            )
+        )
 
 
 _COLUMNS = select(
@@ -140,6 +198,8 @@ _COLUMNS = select(
     Image.current_class_id,
     Image.current_event_id,
     Image.seen,
+    Image.current_source,
+    Image.disputed,
     Image.facts["um_per_px"].as_float().label("um_per_px"),
     Image.facts["channels"].as_integer().label("channels"),
 )
@@ -162,6 +222,8 @@ def get_image(store: Store, *, image_id: int) -> ImageDetail:
             seen=row.seen,
             um_per_px=row.facts.get("um_per_px"),
             channels=row.facts.get("channels", 1),
+            source=row.current_source,
+            disputed=row.disputed,
             project_id=row.project_id,
             status=row.status,
             facts=row.facts,

@@ -97,6 +97,7 @@ def labeller(
     empty: str = "",
     height: int | None = None,
     um_per_px: float | None = None,
+    blind: bool = False,
 ) -> Labelled:
     """Draw the component and return what it asks for.
 
@@ -125,13 +126,15 @@ def labeller(
         In pixels; by default as high as the window leaves room for.
     um_per_px
         The project's micrometres a pixel, for the scale bar of files that do not say.
+    blind
+        Do not send what a model or other people think: not even hidden.
     """
     shown = badges or {}
     result = _component()(
         key=key,
         data={
             "mode": mode,
-            "images": [_row(image, shown.get(image.id)) for image in images],
+            "images": [_row(image, shown.get(image.id), blind) for image in images],
             "classes": [_choice(one) for one in classes],
             "project_id": project_id,
             "annotator": annotator,
@@ -142,6 +145,7 @@ def labeller(
             "empty": empty,
             "height": height,
             "um_per_px": um_per_px,
+            "blind": blind,
         },
         on_open_change=_nothing,
         on_more_change=_nothing,
@@ -201,7 +205,10 @@ def _after(asked: Any, queue: str) -> int | None:
     return after if isinstance(after, int) and not isinstance(after, bool) else None
 
 
-def _row(image: ShownImage, badge: Badge | None) -> dict[str, Any]:
+_MORE = ("source", "disputed", "tags", "noted", "second", "reason")  # sent where an image has them
+
+
+def _row(image: ShownImage, badge: Badge | None, blind: bool = False) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": image.id,
         "sha": image.sha256[:8],
@@ -215,6 +222,15 @@ def _row(image: ShownImage, badge: Badge | None) -> dict[str, Any]:
         "class_id": image.class_id,
         "rev": image.rev,
     }
+    row |= {name: value for name in _MORE if (value := getattr(image, name, None))}
+    suggestion = getattr(image, "suggestion", None)
+    if blind:
+        row.pop("disputed", None)
+    elif suggestion is not None:
+        row["suggestion"] = {
+            "class_id": suggestion.class_id,
+            "confidence": round(suggestion.confidence, 4),
+        }
     if badge is not None:
         row["badge"] = asdict(badge)
     return row
