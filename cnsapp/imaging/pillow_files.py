@@ -213,7 +213,7 @@ def _bits(path: Path, kind: str) -> int:
 
 def _decode_png16(path: Path, image: Image.Image, reading: Reading) -> Decoded:
     # Pillow would drop the low 8 bits of 16-bit colour without a word
-    samples = imagecodecs.png_decode(path.read_bytes())
+    samples = png_files.decode(path)
     try:
         orientation = int(image.getexif().get(0x0112, 1) or 1)
     except Exception:  # damaged EXIF of any sort must not hide a sound picture

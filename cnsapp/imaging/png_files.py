@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from cnsapp.errors import UnreadableImageError
+from cnsapp.imaging.png_streams import MAX_CHUNKS, OVERHEAD, SIGNATURE, unpacked
 
-SIGNATURE_BYTES = 8
-OVERHEAD = 12  # length, name and checksum of a chunk
-MAX_CHUNKS = 100_000
 SMALL = 100_000_000  # bytes of a file that is read whole
 # chunks that do not touch the pixels
 HARMLESS = frozenset((b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"sBIT",
@@ -32,7 +31,7 @@ def is_plain(path: Path) -> bool:
     """
     size = path.stat().st_size
     plain = size <= SMALL
-    at = SIGNATURE_BYTES
+    at = len(SIGNATURE)
     with path.open("rb", buffering=64) as handle:
         for _ in range(MAX_CHUNKS):
             handle.seek(at)
@@ -61,7 +60,13 @@ def is_plain(path: Path) -> bool:
 def decode_plain(path: Path) -> NDArray[np.uint8] | None:
     """Return the pixels of a PNG that `is_plain`; None when a decoder complains of it."""
     try:
-        pixels: NDArray[np.uint8] = imagecodecs.png_decode(path.read_bytes())
+        pixels: NDArray[np.uint8] = decode(path)
     except Exception:  # Pillow says better what is wrong
         return None
     return pixels if pixels.ndim == 3 and pixels.dtype == np.uint8 else None
+
+
+def decode(path: Path) -> NDArray[Any]:
+    """Return a PNG's samples as they are stored; any error of the decoder."""
+    stored: Any = unpacked(path)
+    return imagecodecs.png_decode(path.read_bytes() if stored is None else stored)

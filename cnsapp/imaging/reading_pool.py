@@ -40,12 +40,14 @@ ALARM = -getattr(signal, "SIGALRM", 0) or None  # exit code of a process that sa
 PIPE_BYTES = 1 << 20  # Linux: fewer changes between the two processes for a large picture
 SLOW_BYTES = 100_000_000  # a file of so many bytes gets the time of two
 COMPLAINTS = 2000  # characters of what a crashed process printed that the log keeps
-LIGHT = {  # one file at a time: one heap, no threads for linear algebra, large arrays given back
+# one file at a time: one heap, no threads for linear algebra. Arrays of a usual tile are taken from
+# what the last one left (new pages cost a tenth of reading it), those of a scan are given back.
+LIGHT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": "4000000",
-    "MALLOC_TRIM_THRESHOLD_": "16000000",
+    "MALLOC_MMAP_THRESHOLD_": "20000000",
+    "MALLOC_TRIM_THRESHOLD_": "64000000",
 }
 
 
