@@ -8,9 +8,12 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from cnsapp.errors import StoreError, UnreadableImageError
 from cnsapp.processes import process_alive
@@ -57,15 +60,34 @@ class ImageFolder:
         StoreError
             The data folder cannot take it.
         """
+        digest, n_bytes = hashlib.sha256(), 0
+        with _opened(source) as reading, self._new_part() as (part, writing):
+            while block := _read(reading):
+                digest.update(block)
+                writing.write(block)
+                n_bytes += len(block)
+        return Part(part, digest.hexdigest(), n_bytes)
+
+    def put_in(self, data: bytes, sha256: str) -> Part:
+        """Write the bytes of a file, whose hash is known, into the store under a passing name.
+
+        Raises
+        ------
+        StoreError
+            The data folder cannot take them.
+        """
+        with self._new_part() as (part, writing):
+            writing.write(data)
+        return Part(part, sha256, len(data))
+
+    @contextmanager
+    def _new_part(self) -> Iterator[tuple[Path, BinaryIO]]:
+        """Open a file of a passing name; it is on the disk afterwards, or gone."""
         folder = self.root / "images"
         part = folder / own_name(PART)
-        digest, n_bytes = hashlib.sha256(), 0
         try:
-            with _opened(source) as reading, part.open("wb") as writing:
-                while block := _read(reading):
-                    digest.update(block)
-                    writing.write(block)
-                    n_bytes += len(block)
+            with part.open("wb") as writing:
+                yield part, writing
                 writing.flush()
                 os.fsync(writing.fileno())
         except OSError as error:
@@ -74,7 +96,6 @@ class ImageFolder:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return Part(part, digest.hexdigest(), n_bytes)
 
     def settle(self, part: Path, name: str) -> None:
         """Give a copy its final name (see `original_name`); the same bytes may be there already."""
@@ -97,6 +118,23 @@ class ImageFolder:
 def _seen(sha256: str, seen: str) -> str:
     # the same 16-bit file looks different in two projects whose windows differ
     return f"{sha256}_{seen}" if seen else sha256
+
+
+def read_small(path: Path, most: int) -> bytes | None:
+    """Return the bytes of a file, None when there are `most` or more; errors as `hash_file`."""
+    with _opened(path) as reading:
+        wanted = _size(reading) + 1  # one read for all of it; what has grown meanwhile follows
+        parts: list[bytes] = []
+        while sum(map(len, parts)) < most:
+            parts.append(_read(reading, min(wanted, most)))
+            if not parts[-1]:
+                return parts[0] if len(parts) == 2 else b"".join(parts)
+    return None
+
+
+def hash_bytes(data: bytes) -> tuple[str, int]:
+    """Return the SHA-256 and the number of some bytes."""
+    return hashlib.sha256(data).hexdigest(), len(data)
 
 
 def hash_file(path: Path) -> tuple[str, int]:
@@ -123,9 +161,13 @@ class _opened:
         self.handle.close()
 
 
-def _read(reading: _opened) -> bytes:
+def _size(reading: _opened) -> int:
+    return os.fstat(reading.handle.fileno()).st_size
+
+
+def _read(reading: _opened, n_bytes: int = BLOCK) -> bytes:
     try:
-        return reading.handle.read(BLOCK)
+        return reading.handle.read(n_bytes)
     except OSError as error:
         raise _cannot_read(error) from error
 

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import select
@@ -17,15 +16,12 @@ from cnsapp.bootstrap import App
 from cnsapp.domain.names import name_key
 from cnsapp.errors import Cancelled, InvalidInputError, UnreadableImageError
 from cnsapp.imaging.candidates import Candidate
-from cnsapp.imaging.isolated import check_header, look_at, read_sample_range
+from cnsapp.imaging.isolated import check_header, look_at
 from cnsapp.imaging.journal import Journal, clean_orphans
 from cnsapp.imaging.reader import WindowMissingError
 from cnsapp.imaging.rule import ReadingRule
-from cnsapp.imaging.rule_changes import SAMPLE_WORDS
 from cnsapp.imaging.sniff import SUFFIXES, sniff
-from cnsapp.imaging.store import ImageFolder, Part, hash_file
-from cnsapp.imaging.window import fit_window
-from cnsapp.services.images import reading_rule
+from cnsapp.imaging.store import ImageFolder, Part, hash_bytes, hash_file, read_small
 from cnsapp.services.import_plan import ImportPlan
 from cnsapp.services.import_report import ImportReport, Skipped
 from cnsapp.services.import_rows import (
@@ -36,13 +32,13 @@ from cnsapp.services.import_rows import (
     labels_since,
     store_arrivals,
 )
-from cnsapp.services.import_source import Source, limits_of, remove_abandoned
+from cnsapp.services.import_source import Source, remove_abandoned
+from cnsapp.services.import_windows import ImportRule
 from cnsapp.services.labels import import_labels
 from cnsapp.services.projects import check_class_name
-from db.models import Image, Project
+from db.models import Image
 
 CHUNK = 100  # rows a transaction: somebody who labels meanwhile waits a few milliseconds
-SAMPLE = 32  # files whose values decide a project's window
 AHEAD = 12  # files read before their turn
 LARGE = 20_000_000  # bytes from which files are decoded one at a time, to keep memory flat
 
@@ -67,7 +63,7 @@ def text_or_none(path: Path) -> str | None:
         return None
 
 
-class ImportWork:
+class ImportWork(ImportRule):
     """One import: threads read files, this thread stores what they found in the files' order."""
 
     def __init__(
@@ -81,12 +77,9 @@ class ImportWork:
         annotator: str,
         begun: Begun | None = None,
     ) -> None:
-        self.app, self.project_id, self.source, self.plan = app, project_id, source, plan
-        self.begun = begun  # of an import that goes on after it was killed
+        super().__init__(app, project_id, source, rule, begun)
+        self.plan, self.link, self.annotator = plan, link, annotator
         self._labelled: set[tuple[int, int]] = set()
-        self._first_rule = rule
-        self.rule, self.link, self.annotator = rule, link, annotator
-        self.limits = limits_of(app)
         self.folder = ImageFolder(app.store.root)
         self.report = ImportReport(skipped=[Skipped(*pair) for pair in source.refused])
         self.report.found = len(source.candidates) + len(source.refused)
@@ -95,9 +88,8 @@ class ImportWork:
         self.names = frozenset(source.names)
         self.label_of_bytes: dict[str, str] = {}
         self.n_groups = 0
-        # the decoding itself is done in other processes; large files take turns, for the memory
+        # these hash and copy, and wait for the processes that decode
         self._small = ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1), "import")
-        self._large = ThreadPoolExecutor(1, "import-large")
 
     def run(self, progress: Progress, check_cancelled: Callable[[], None]) -> None:
         """Import every file; Cancelled carries the report on what was kept."""
@@ -214,17 +206,26 @@ class ImportWork:
             return Skipped(candidate.name, f"The file cannot be read: {error.strerror or error}.")
 
     def _bring_in(self, candidate: Candidate, kind: str) -> Arrival:
-        sha256, n_bytes = hash_file(candidate.path)
-        if self._is_kept(sha256):
-            return self._arrival(candidate, kind, Part(candidate.path, sha256, n_bytes))
+        data = read_small(candidate.path, LARGE)  # once: what is hashed is what is copied
+        digest = hash_file(candidate.path) if data is None else hash_bytes(data)
+        found = Part(candidate.path, *digest)
+        if self._is_kept(found.sha256):
+            return self._arrival(candidate, kind, found)
         if self.link:
-            return self._look_at(candidate, kind, Part(candidate.path, sha256, n_bytes))
-        part = self.folder.copy_in(candidate.path)
+            del data  # decoding takes a while
+            return self._look_at(candidate, kind, found)
+        part = self._copied(found, data)
+        del data
         try:
             return self._look_at(candidate, kind, part)
         except BaseException:
             part.path.unlink(missing_ok=True)
             raise
+
+    def _copied(self, found: Part, data: bytes | None) -> Part:
+        if data is None:  # it may have changed since it was hashed: hashed again on the way
+            return self.folder.copy_in(found.path)
+        return self.folder.put_in(data, found.sha256)
 
     def _look_at(self, candidate: Candidate, kind: str, part: Part) -> Arrival:
         """Decode a file wholly, and make its thumbnails."""
@@ -310,27 +311,6 @@ class ImportWork:
             n_new = len(own)
         self.report.labelled += n_new
 
-    def was_overtaken(self) -> bool:
-        """Return whether the project's images are read otherwise than some of these were."""
-        now = reading_rule(self.app.store, project_id=self.project_id)
-        return any(
-            replace(used, windows=now.windows, windows_from=now.windows_from) != now
-            or any(now.window(kind) != (low, high) for kind, low, high in used.windows)
-            for used in (self._first_rule, self.rule)
-        )
-
-    def _note_earlier_windows(self) -> None:
-        """Say what an earlier start of this import fixed."""
-        if self.begun is None:
-            return
-        for kind, low, high in self.rule.windows:
-            if kind not in self.begun.windows:
-                self.report.notes.append(
-                    f"Images of {SAMPLE_WORDS[kind]} samples are shown from {low:g} (black) to "
-                    f"{high:g} (white). This window was taken when this import began and is now "
-                    "fixed for the project."
-                )
-
     def _note_batch(self, batch: Sequence[Arrival]) -> None:
         self._note_conflicts(batch)
         self.n_groups += sum(1 for arrival in batch if arrival.group)
@@ -347,50 +327,3 @@ class ImportWork:
                     f"in this import as “{first}” too. Training leaves such pictures out until "
                     "their labels agree."
                 )
-
-    def _fix_window(self, kind: str, candidate: Candidate) -> None:
-        """Fix the project's window for a kind of samples from a spread of this import's files."""
-        self.rule = self._rule_of_now()
-        if self.rule.window(kind) is None:
-            low, high, n = self._measure(kind, candidate)
-            if self.rule.windows_from == "range":
-                low, high = fit_window(kind, low, high)
-            self.keep_window(kind, low, high, f"{n} of these files")
-
-    def _rule_of_now(self) -> ReadingRule:
-        return reading_rule(self.app.store, project_id=self.project_id)
-
-    def keep_window(self, kind: str, low: float, high: float, source: str) -> None:
-        """Fix a window for the project, and say where it was taken from."""
-        self.report.notes.append(
-            f"Images of {SAMPLE_WORDS[kind]} samples are shown from {low:g} (black) to {high:g} "
-            f"(white). This window was taken from {source} and is now fixed for the project."
-        )
-        with self.app.store.writing() as session:
-            project = session.get_one(Project, self.project_id)
-            rule = ReadingRule.from_json(project.settings.get("reading"))
-            if rule.window(kind) is None:
-                rule = rule.with_window(kind, low, high)
-                project.settings = {**project.settings, "reading": rule.as_json()}
-        self.rule = rule
-
-    def _measure(self, kind: str, candidate: Candidate) -> tuple[float, float, int]:
-        suffix = candidate.path.suffix.casefold()
-        alike = [c for c in self.source.candidates if c.path.suffix.casefold() == suffix]
-        spread = alike[:: max(1, len(alike) // SAMPLE)][:SAMPLE]
-        ranges = []
-        for file in {c.path: c for c in (candidate, *spread)}.values():
-            try:
-                found = self._large.submit(
-                    read_sample_range, file.path, self.limits, self.rule
-                ).result()
-            except UnreadableImageError:
-                continue  # it will be skipped with its reason when its turn comes
-            if found is not None and found.kind == kind:
-                ranges.append(found)
-        if not ranges:
-            raise UnreadableImageError(f"No file shows what {kind} samples there are.")
-        if self.rule.windows_from == "percentile":
-            low, high = min(r.p_low for r in ranges), max(r.p_high for r in ranges)
-            return low, high if high > low else low + 1, len(ranges)
-        return min(r.low for r in ranges), max(r.high for r in ranges), len(ranges)

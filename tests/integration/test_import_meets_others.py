@@ -23,6 +23,7 @@ from cnsapp.jobs.running import run_here
 from cnsapp.services import (
     exclusion,
     health,
+    import_windows,
     import_work,
     jobs,
     metadata,
@@ -177,7 +178,7 @@ def test_a_file_that_changes_before_its_window_is_measured_is_skipped(
     def gone(*_: object) -> None:
         raise UnreadableImageError("The file is gone.")
 
-    monkeypatch.setattr(import_work, "read_sample_range", gone)
+    monkeypatch.setattr(import_windows, "read_sample_range", gone)
     report = import_folder(app, project_id=new_project(app, "p"), path=source, tiles=SMALL)
     reasons = {skipped.file: skipped.reason for skipped in report.skipped}
     assert set(reasons) == {"broken.jpg", "deep.tif"}

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from cnsapp.errors import StoreError, UnreadableImageError
+from cnsapp.imaging import store
 from cnsapp.imaging.candidates import is_ignored, iter_candidates
-from cnsapp.imaging.store import ImageFolder, hash_file
+from cnsapp.imaging.store import ImageFolder, hash_bytes, hash_file, read_small
 from cnsapp.imaging.thumbs import make_thumbs
 
 
@@ -81,3 +82,32 @@ def test_candidates_come_sorted_without_clutter_rings_or_pipes(tmp_path: Path) -
 def test_tables_texts_and_hidden_files_are_no_candidates() -> None:
     assert all(map(is_ignored, ("x.CSV", "._a.jpg", "__MACOSX", "Thumbs.db", "read.me.txt")))
     assert not any(map(is_ignored, ("x.tif", "x", "x.svs", "scan.csv.jpg")))
+
+
+def test_a_small_file_is_read_once_and_kept_as_it_was_hashed(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    file = tmp_path / "x"
+    file.write_bytes(b"bytes" * 1000)
+    data = read_small(file, 5001)
+    assert data == b"bytes" * 1000
+    assert hash_bytes(data) == hash_file(file)
+    file.write_bytes(b"something else")  # too late to matter
+    part = ImageFolder(tmp_path).put_in(data, hash_bytes(data)[0])
+    assert (part.sha256, part.n_bytes) == (hashlib.sha256(b"bytes" * 1000).hexdigest(), 5000)
+    assert hash_file(part.path) == (part.sha256, part.n_bytes)
+    with pytest.raises(StoreError):
+        ImageFolder(tmp_path / "nowhere").put_in(data, part.sha256)
+
+
+def test_a_file_that_is_or_grows_too_large_is_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(bytes(5000))
+    assert read_small(file, 5000) is None
+    assert read_small(file, 5001) == bytes(5000)
+    monkeypatch.setattr(store, "_size", lambda _reading: 100)  # it has grown since
+    assert read_small(file, 5001) == bytes(5000)
+    assert read_small(file, 5000) is None
+    with pytest.raises(UnreadableImageError):
+        read_small(tmp_path / "gone", 10)
