@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import select
 
 from db.deciding import refresh_current
-from db.models import AnnotatorLabel, Project
+from db.models import AnnotatorLabel, LabelClass, Project
 from db.session import Store
 
 NOTE = "settling"  # in Project.settings: {"classes": [ids] or None for all, "stamp": n}
@@ -42,8 +42,8 @@ def settle(store: Store, project_id: int, progress: Callable[[int], None] | None
     """Decide anew what the note names, and take the note away; return how many images that were."""
     done = 0
     while (note := _note(store, project_id)) is not None:
-        after = 0
-        while ids := _labelled_so(store, project_id, note["classes"], after):
+        classes, after = _with_merged(store, project_id, note["classes"]), 0
+        while ids := _labelled_so(store, project_id, classes, after):
             with store.writing() as session:
                 refresh_current(session, project_id, ids)
             after = ids[-1]
@@ -69,6 +69,24 @@ def _note(store: Store, project_id: int) -> dict[str, Any] | None:
         settings = session.scalar(select(Project.settings).where(Project.id == project_id))
     note: dict[str, Any] | None = (settings or {}).get(NOTE)
     return note
+
+
+def _with_merged(store: Store, project_id: int, class_ids: list[int] | None) -> list[int] | None:
+    """Return these classes and all that were merged into one of them, directly or on the way."""
+    if class_ids is None:
+        return None
+    with store.reading() as session:
+        into = dict(
+            session.execute(
+                select(LabelClass.id, LabelClass.merged_into).where(
+                    LabelClass.project_id == project_id, LabelClass.merged_into.is_not(None)
+                )
+            ).all()
+        )
+    found = set(class_ids)
+    while more := {c for c, target in into.items() if target in found} - found:
+        found |= more
+    return sorted(found)
 
 
 def _labelled_so(

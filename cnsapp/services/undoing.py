@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
 
 from cnsapp.domain.labels import TAKES_BACK, clean_annotator
 from db.deciding import is_void
@@ -59,7 +60,7 @@ def undo_stack(
         if len(whole) > 1:
             whole.pop()  # the oldest may not be whole yet
         else:
-            whole = [(whole[0][0], _all_of(store, project_id, whole[0][1][0]))]
+            whole = [(whole[0][0], _all_of(session, project_id, whole[0][1][0]))]
         return [_step(*item) for item in whole[:limit]]
 
 
@@ -77,14 +78,14 @@ def redo_stack(store: Store, *, project_id: int, annotator: str, limit: int = 50
             part = session.scalars(_any(project_id, who, last)).all()
             for event in part:
                 if event.kind not in TAKES_BACK:
-                    return _redoable(store, undone, limit)
+                    return _redoable(session, undone, limit)
                 if event.kind == "undo" and event.target_id not in settled:
                     undone.setdefault(event.action, []).append(event)
                 settled.add(event.target_id)
             if len(part) < PART:
                 break
             last = part[-1].id
-    return _redoable(store, undone, limit)
+        return _redoable(session, undone, limit)
 
 
 def _acts(project_id: int, annotator: str, before: int | None) -> Select[LabelEvent]:
@@ -105,32 +106,30 @@ def _any(project_id: int, annotator: str, before: int | None) -> Select[LabelEve
     return statement if before is None else statement.where(LabelEvent.id < before)
 
 
-def _all_of(store: Store, project_id: int, sample: LabelEvent) -> list[LabelEvent]:
+def _all_of(session: Session, project_id: int, sample: LabelEvent) -> list[LabelEvent]:
     """Return all events of the action that one of them belongs to, the newest first."""
-    with store.reading() as session:
-        return list(
-            session.scalars(
-                select(LabelEvent)
-                .where(
-                    LabelEvent.project_id == project_id,
-                    LabelEvent.annotator == sample.annotator,
-                    LabelEvent.action == sample.action,
-                    LabelEvent.kind.not_in(TAKES_BACK),
-                    ~is_void(),
-                )
-                .order_by(LabelEvent.id.desc())
+    return list(
+        session.scalars(
+            select(LabelEvent)
+            .where(
+                LabelEvent.project_id == project_id,
+                LabelEvent.annotator == sample.annotator,
+                LabelEvent.action == sample.action,
+                LabelEvent.kind.not_in(TAKES_BACK),
+                ~is_void(),
             )
+            .order_by(LabelEvent.id.desc())
         )
+    )
 
 
-def _redoable(store: Store, undone: dict[str, list[LabelEvent]], limit: int) -> list[UndoStep]:
+def _redoable(session: Session, undone: dict[str, list[LabelEvent]], limit: int) -> list[UndoStep]:
     steps = list(undone.values())[:limit]
     ids = [event.target_id for events in steps for event in events if event.target_id]
     targets: dict[int, LabelEvent] = {}
-    with store.reading() as session:
-        for part in chunks(ids):
-            for event in session.scalars(select(LabelEvent).where(LabelEvent.id.in_(part))):
-                targets[event.id] = event
+    for part in chunks(ids):
+        for event in session.scalars(select(LabelEvent).where(LabelEvent.id.in_(part))):
+            targets[event.id] = event
     return [
         _step(events[0].action, [targets[e.target_id] for e in events if e.target_id in targets])
         for events in steps
