@@ -42,6 +42,7 @@ function mount(s) {
   const page = outer(s.host, "stMainBlockContainer");
   if (page) watch.observe(page);
   s.unmount = () => {
+    if (s.leave) s.leave(); // the queue: others may have its images
     stop.abort();
     watch.disconnect();
     s.box.listeners.delete(listener);

@@ -36,13 +36,18 @@ function takeData(s, data) {
   s.classes = new Map(data.classes.map((c) => [c.id, c]));
   s.keys = new Map(data.classes.filter((c) => c.hotkey).map((c) => [c.hotkey.toLowerCase(), c]));
   if (before.project_id !== data.project_id || before.annotator !== data.annotator) forgetStack(s);
-  for (const row of data.images) {
+  takeRows(s, data.images, data.as_of);
+  takeCounts(s, data.counts, data.as_of === null ? 0 : data.as_of);
+}
+
+// What rows, of the page or of the queue, say of their images.
+function takeRows(s, rows, asOf) {
+  for (const row of rows) {
     const known = s.known.get(row.id);
     // rows read before an answer that we have already must not overwrite it
-    const newer = data.as_of === null ? !known : !known || data.as_of >= known.as_of;
-    if (newer) s.known.set(row.id, { state: row.state, class_id: row.class_id, rev: row.rev, as_of: data.as_of || 0 });
+    const newer = asOf === null ? !known : !known || asOf >= known.as_of;
+    if (newer) s.known.set(row.id, { state: row.state, class_id: row.class_id, rev: row.rev, as_of: asOf || 0 });
   }
-  takeCounts(s, data.counts, data.as_of === null ? 0 : data.as_of);
 }
 
 function takeCounts(s, counts, asOf) {
@@ -73,8 +78,9 @@ function stateOf(kind, classId) {
 // One action: a kind (and class) for these images. Paints first, then sends.
 function act(s, ids, kind, classId) {
   if (!s.data.annotator) return s.warn("Say first who is labelling, in the sidebar: every label is kept with a name."), false;
-  const source = s.data.mode === "review" ? "review" : ids.length > 1 ? "bulk" : "human";
-  const action = `${s.client}-${++s.actions}`;
+  const usual = s.data.mode === "review" ? "review" : ids.length > 1 ? "bulk" : "human";
+  const source = (s.sourceFor && s.sourceFor(ids)) || usual; // the queue knows second readings
+  const action = `${s.actionPrefix ? s.actionPrefix(ids) : ""}${s.client}-${++s.actions}`;
   const before = new Map(ids.map((id) => [id, shownLabel(s, id)]));
   const events = ids.map((id) => ({
     client: s.client, seq: ++s.seq, image_id: id, sha: shaOf(s, id), kind, source, action,
