@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     )
     max_zip_ratio: float = Field(default=100.0, gt=1, description="unpacked / packed size of a zip")
     max_zip_members: int = Field(default=200_000, gt=0)
+    lease_seconds: float = Field(
+        default=300.0, gt=0, description="an image that somebody was handed is theirs so long"
+    )
     watch_seconds: float = Field(
         default=10.0, gt=0, description="between two looks at a watched folder"
     )
