@@ -6,11 +6,10 @@ The rule stands in `project.settings["reading"]`. A change stores the new rule a
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
@@ -19,14 +18,13 @@ from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.rule_changes import FileKind, differences
 from cnsapp.jobs.states import ACTIVE
 from cnsapp.services import jobs
+from cnsapp.services.file_kinds import READABLE as READABLE
+from cnsapp.services.file_kinds import REREAD, file_kinds
 from cnsapp.services.models import ModelView, list_models
-from db.models import Image, Job, Project
-from db.queries import read_tally
+from db.models import Job, Project
 from db.session import Store
 
-READABLE = ("ok", "excluded")  # the status of images whose bytes are there and unchanged
 SECONDS = 0.02  # an image's features, where no job has measured it yet
-REREAD = "reread"
 
 
 @dataclass(frozen=True)
@@ -207,69 +205,6 @@ def last_reread(store: Store, *, project_id: int) -> jobs.JobView | None:
     """Return the newest job that read images again, with its result; None when there was none."""
     found = jobs.list_jobs(store, project_id=project_id, kinds=[REREAD], limit=1)
     return jobs.get_job(store, job_id=found[0].id) if found else None
-
-
-_kept: dict[tuple[str, int], tuple[tuple[Any, ...], list[FileKind]]] = {}
-_lock = threading.Lock()
-
-
-def file_kinds(store: Store, *, project_id: int) -> list[FileKind]:
-    """Return the kinds of files that a project has, with their numbers.
-
-    Reading the facts of a million images takes some 5 s, so that the answer is kept until an image
-    comes or goes, or images are read again.
-    """
-    with store.reading() as session:
-        stamp = _stamp(session, project_id)
-        key = (str(store.engine.url), project_id)
-        with _lock:
-            known = _kept.get(key)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        found = _count_kinds(session, project_id)
-    with _lock:
-        _kept[key] = (stamp, found)
-    return found
-
-
-def _stamp(session: Session, project_id: int) -> tuple[Any, ...]:
-    newest = session.scalar(select(func.max(Image.id)))  # of all projects: no row is looked at
-    n_ok = read_tally(session, project_id).get("images", 0)
-    reread = session.execute(
-        select(Job.id, Job.state, Job.progress)
-        .where(Job.project_id == project_id, Job.kind == REREAD)
-        .order_by(Job.id.desc())
-        .limit(1)
-    ).one_or_none()
-    return newest, n_ok, tuple(reread) if reread is not None else None
-
-
-def _count_kinds(session: Session, project_id: int) -> list[FileKind]:
-    facts = Image.facts
-    each = (
-        select(
-            facts["format"].as_string().label("format"),
-            facts["samples"].as_string().label("samples"),
-            facts["bits"].as_integer().label("bits"),
-            facts["pages"].as_integer().label("pages"),
-            facts["channels"].as_integer().label("channels"),
-            case((facts["alpha"].as_boolean().is_(True), 1), else_=0).label("alpha"),
-            Image.seen.label("seen"),
-            Image.id.label("id"),
-        )
-        .where(Image.project_id == project_id, Image.status.in_(READABLE))
-        .subquery()
-    )
-    names = ("format", "samples", "bits", "pages", "channels", "alpha")
-    columns = [each.c[name] for name in (*names, "seen")]
-    found = []
-    ends = func.count(), func.min(each.c.id), func.max(each.c.id)
-    for row in session.execute(select(*columns, *ends).group_by(*columns)):
-        known = {name: value for name, value in zip(names, row, strict=False) if value is not None}
-        known["alpha"] = bool(row.alpha)
-        n, first, last = row[-3:]
-        found.append(FileKind(known, row.seen, n, tuple(dict.fromkeys((first, last)))))
-    return found
 
 
 def _differs(model: ModelView, rule: ReadingRule, kinds: list[FileKind]) -> bool:

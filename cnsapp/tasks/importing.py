@@ -11,6 +11,7 @@ from typing import Any
 from cnsapp.bootstrap import App
 from cnsapp.imaging.tiling import TileSettings
 from cnsapp.jobs.context import JobContext
+from cnsapp.services.file_kinds import keep_kinds
 from cnsapp.services.import_rows import Begun
 from cnsapp.services.import_uploads import remove_upload
 from cnsapp.services.importing import ImportReport, check_folder, import_folder, newest_rows
@@ -58,6 +59,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     )
     remove_upload(app, path)
     if result.imported and not dry_run:
+        keep_kinds(app.store, project_id=job.project_id)
         queue_features(app.store, project_id=job.project_id)
     return result.as_json()
 

@@ -19,9 +19,9 @@ from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.rule_changes import FileKind
 from cnsapp.imaging.store import ImageFolder
 from cnsapp.jobs.context import JobContext
+from cnsapp.services.file_kinds import READABLE, file_kinds, keep_kinds
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_source import limits_of
-from cnsapp.services.reading import READABLE, file_kinds
 from cnsapp.services.training import queue_features
 from db.models import Image
 from db.queries import chunks
@@ -71,6 +71,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
         if finished and reading_rule(app.store, project_id=project_id) == rule:
             break
     if read:
+        keep_kinds(app.store, project_id=project_id, reread=job.id)
         queue_features(app.store, project_id=project_id)
     failed = sorted(work.failed, key=lambda row: str(row["file"]))
     return {"read": len(read), "n_failed": len(failed), "failed": failed[:LISTED]}
