@@ -17,7 +17,16 @@ from typing import Annotated
 
 import typer
 
-from cnsapp import cli_data, cli_files, cli_learn, cli_quality, cli_reading, cli_system, cli_take
+from cnsapp import (
+    cli_data,
+    cli_files,
+    cli_learn,
+    cli_looks,
+    cli_quality,
+    cli_reading,
+    cli_system,
+    cli_take,
+)
 from cnsapp.cli_io import say
 from cnsapp.errors import Cancelled, CnsError
 
@@ -29,7 +38,10 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (cli_system, cli_data, cli_files, cli_reading, cli_quality, cli_learn, cli_take):
+PARTS = (
+    cli_system, cli_data, cli_files, cli_reading, cli_quality, cli_looks, cli_learn, cli_take,
+)  # fmt: skip
+for part in PARTS:
     part.register(cli)
 
 

@@ -21,6 +21,7 @@ from cnsapp.ml.streams import batches, prefetch
 from cnsapp.services import jobs
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_source import limits_of
+from cnsapp.services.looks import follow_features
 from cnsapp.tasks.quality import Measuring
 from cnsapp.tasks.reading import read_ahead
 from cnsapp.tasks.resources import (
@@ -49,15 +50,15 @@ class Failures:
         self.image_ids.add(source.image_id)
 
 
-class _TrainingWaits(Exception):
-    pass
+class TrainingWaits(Exception):
+    """A training run waits behind the job, which should end and go on later."""
 
 
 def run(app: App, job: JobContext) -> dict[str, Any]:
     """Compute what is missing, labelled images first; give way to a training run that waits."""
     project_id = _project_of(job)
     backbone = str(job.payload.get("backbone", DEFAULT_BACKBONE))
-    turn = _Turn(app, job)
+    turn = Turn(app, job)
     try:
         rule = reading_rule(app.store, project_id=project_id)
         sources = list_sources(app, project_id, rule)
@@ -72,9 +73,10 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
             look=quality.look,
         )  # fmt: skip
         quality.finish(job, rule, turn.look)
-    except _TrainingWaits:
+    except TrainingWaits:
         rest = jobs.submit_job(app.store, kind="features", project_id=project_id)
         return {"computed": None, "goes_on_as": rest}
+    follow_features(app.store, project_id=project_id)
     return {"computed": n, "failed": failures.files[:200]}
 
 
@@ -165,7 +167,7 @@ def _read(
         yield keys, pictures
 
 
-class _Turn:
+class Turn:
     """Notices a training run that waits in the same queue: it must not wait for an hour of us."""
 
     def __init__(self, app: App, job: JobContext) -> None:
@@ -181,7 +183,7 @@ class _Turn:
                 Job.kind == "train", Job.state == "queued", Job.id > self._job.id
             )
             if session.scalar(waits.limit(1)) is not None:
-                raise _TrainingWaits
+                raise TrainingWaits
 
 
 def time_left(done: int, total: int, seconds: float) -> str:
