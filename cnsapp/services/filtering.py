@@ -20,10 +20,18 @@ from sqlalchemy import ColumnElement, Select, func, intersect, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from cnsapp.errors import InvalidInputError
-from db.models import Image, ImageMeta
+from db.models import Image, ImageMeta, ImageTag, Suggestion
 from db.queries import chunks
 
-STATES = {"all": None, "unlabelled": "none", "label": "label", "skip": "skip", "unsure": "unsure"}
+STATES = {
+    "all": None,
+    "unlabelled": "none",
+    "label": "label",
+    "skip": "skip",
+    "unsure": "unsure",
+    "waiting": "waiting",
+    "undecided": "undecided",
+}
 FEW = 10_000  # ids whose other properties are looked up in a few hundredths of a second
 
 Meta = tuple[str, str] | tuple[str, float | None, float | None]
@@ -51,6 +59,19 @@ class ImageFilter:
     meta
         Only images with this metadata: (name, value), or (name, lowest, highest number) where
         either end may be None.
+    tag
+        Only images with this tag.
+    source
+        Only images whose current label comes from there: human, bulk, suggestion, import, …
+    disputed
+        Only images that people gave different classes.
+    opinion
+        Only images that the newest quick model takes for this class.
+    confidence
+        Only images of whose class that model is so sure: (lowest, highest), either may be None.
+    disagrees
+        Only labelled images that the model, without having learnt from them, takes for another
+        class.
     """
 
     state: str = "all"
@@ -60,6 +81,12 @@ class ImageFilter:
     annotator: str | None = None
     status: str = "ok"
     meta: tuple[Meta, ...] = ()
+    tag: str | None = None
+    source: str | None = None
+    disputed: bool = False
+    opinion: int | None = None
+    confidence: tuple[float | None, float | None] = (None, None)
+    disagrees: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +184,10 @@ def streams_of(project_id: int, wanted: ImageFilter, dialect: str = "sqlite") ->
         add(Image.group_key == wanted.group)
     if wanted.annotator is not None:
         add(Image.current_annotator == wanted.annotator)
+    if wanted.source is not None:
+        add(Image.current_source == wanted.source)
+    if wanted.disputed:
+        add(Image.disputed.is_(True))
     # two indexes hold the names: of all images, and of those in one state
     in_state = [] if state is None else [Image.current_state == state]
     if wanted.text.strip():
@@ -165,7 +196,38 @@ def streams_of(project_id: int, wanted: ImageFilter, dialect: str = "sqlite") ->
         add(*in_state)
     if not streams:
         add()
+    if wanted.tag is not None:
+        tagged = [ImageTag.project_id == project_id, ImageTag.tag == wanted.tag]
+        streams.append(Stream(ImageTag.image_id, tagged))
+    if opinion := _opinion(project_id, wanted):
+        streams.append(opinion)
     return streams + [_stream_of(project_id, meta) for meta in wanted.meta]
+
+
+def _opinion(project_id: int, wanted: ImageFilter) -> Stream | None:
+    """Return the images of which the newest quick model thinks what a filter asks for."""
+    mine = Suggestion.project_id == project_id
+    low, high = wanted.confidence
+    asked: list[ColumnElement[bool]] = []
+    if low is not None:
+        asked.append(Suggestion.confidence >= low)
+    if high is not None:
+        asked.append(Suggestion.confidence <= high)
+    if wanted.opinion is not None:
+        asked.append(Suggestion.class_id == wanted.opinion)
+    if wanted.disagrees:
+        label = (
+            select(Image.current_class_id)
+            .where(Image.id == Suggestion.image_id, Image.current_state == "label")
+            .scalar_subquery()
+        )
+        differs = [mine, *asked, Suggestion.loss.is_not(None), Suggestion.class_id != label]
+        return Stream(Suggestion.image_id, differs, countable=False)
+    if not asked:
+        return None
+    # the sum keeps a walk in the order of the images: by an index of numbers they are in none
+    walked = [Suggestion.project_id + 0 == project_id, *asked]
+    return Stream(Suggestion.image_id, walked, by_number=[mine, *asked])
 
 
 def _in_name(part: str, dialect: str) -> ColumnElement[bool]:
