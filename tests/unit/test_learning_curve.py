@@ -158,7 +158,7 @@ def test_what_is_no_point_is_refused() -> None:
 def test_the_rules_are_loaded_without_scipy() -> None:
     code = (
         "import sys, cnsapp.domain.learning_curve, cnsapp.domain.agreement, cnsapp.domain.queue\n"
-        "import cnsapp.domain.consensus, cnsapp.domain.pace, cnsapp.domain.hotkeys\n"
+        "import cnsapp.domain.consensus, cnsapp.domain.pace, cnsapp.domain.scheme_files\n"
         "sys.exit(', '.join({'scipy', 'sklearn', 'torch', 'pandas'} & set(sys.modules)) or 0)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
