@@ -66,6 +66,7 @@ class Image(Base):
         Index("ix_image_name", "project_id", "file_name", "id"),
         Index("ix_image_slide", "slide_id", "id"),
         Index("ix_image_disputed", "project_id", "status", "disputed", "id"),
+        Index("ix_image_source", "project_id", "status", "current_source", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

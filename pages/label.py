@@ -9,10 +9,11 @@ import streamlit as st
 from cnsapp.domain.schemes import SCHEMES
 from cnsapp.errors import CnsError
 from cnsapp.services import images, label_settings, labels, projects, viewing
-from cnsapp.services.images import Counts, ImageFilter, ImagePage
+from cnsapp.services.images import Counts, ImageFilter
 from cnsapp.services.projects import ClassView, ProjectView
+from cnsapp.services.sorting import ADDED, Order, SortedPage, sorted_images
 from cnsapp.ui import frame
-from cnsapp.ui.filters import choose_filter
+from cnsapp.ui.filters import choose_filter, choose_order
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, labeller, wanted_after
 
@@ -29,7 +30,8 @@ HELP = (
 def main() -> None:
     """Draw the page."""
     here = frame.current()
-    frame.page_header("Label", HELP)
+    if frame.page_header("Label", HELP):
+        return_to_place()
     with frame.guard():
         project = frame.need_project(here, "Here you say what each image is.")
         as_of = labels.high_water(here.app.store)  # before the images, see `labeller`
@@ -115,18 +117,27 @@ def label_pictures(
             state_key="todo" if single else "show",
             # one by one, the next thing to do is the next image without a label
             first_state="Not labelled" if single else "All images",
+            with_opinions=True,
         )
+        settings = label_settings.read_settings(here.app.store, project_id=project.id)
+        order = ADDED
+        if not single:
+            order = choose_order(
+                width=112,
+                blind=settings.blind,
+                opinions=images.has_suggestions(here.app.store, project_id=project.id),
+            )
         pager = st.container(horizontal=True, gap="xsmall", width="content")
         with pager:
             add_class_button(here, project)
-    sign = f"{project.id}/{chosen}"
+    sign = f"{project.id}/{chosen}/{order}"
     if single:
         queue = f"one/{sign}"
         after = wanted_after("labeller_one", queue)
         page = find(here, project, chosen, after=after, limit=QUEUE_PART)
     else:
         queue = ""
-        page = turn_pages(here, project, chosen, sign, pager)
+        page = turn_pages(here, project, chosen, order, sign, pager)
     labeller(
         key="labeller_one" if single else "labeller_grid",
         mode="single" if single else "grid",
@@ -140,7 +151,7 @@ def label_pictures(
         more=page.next_after is not None,
         empty=nothing_left(chosen, counts),
         um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
-        blind=label_settings.read_settings(here.app.store, project_id=project.id).blind,
+        blind=settings.blind,
     )
 
 
@@ -148,18 +159,22 @@ def turn_pages(
     here: Here,
     project: ProjectView,
     chosen: ImageFilter,
+    order: Order,
     sign: str,
     place: st.delta_generator.DeltaGenerator,
-) -> ImagePage:
+) -> SortedPage:
     """Return the page of images that the address names, and draw the buttons to the next ones."""
     if st.session_state.get("label_pages_of", sign) != sign:
         turn_to()  # other filters: their first page
     st.session_state["label_pages_of"] = sign
     after, before = whole(st.query_params.get("after")), whole(st.query_params.get("before"))
-    page = find(here, project, chosen, after=after, before=before, limit=PAGE_SIZE)
+    st.session_state["label_place"] = {"after": after, "before": before}
+    page = find(here, project, chosen, order, after=after, before=before, limit=PAGE_SIZE)
     if not page.items and (after or before):
         turn_to()
-        page = find(here, project, chosen, limit=PAGE_SIZE)
+        page = find(here, project, chosen, order, limit=PAGE_SIZE)
+    if page.note:
+        st.caption(page.note)
     with place:
         st.button(
             "",
@@ -180,6 +195,13 @@ def turn_pages(
             kwargs={"after": page.next_after},
         )
     return page
+
+
+def return_to_place() -> None:
+    """Name the page of images that was left for another page of the app, unless one is named."""
+    place = st.session_state.get("label_place")
+    if place and not {"after", "before"} & set(st.query_params):
+        turn_to(**place)
 
 
 def turn_to(*, after: int | None = None, before: int | None = None) -> None:
@@ -214,16 +236,18 @@ def find(
     here: Here,
     project: ProjectView,
     chosen: ImageFilter,
+    order: Order = ADDED,
     *,
     limit: int,
     after: int | None = None,
     before: int | None = None,
-) -> ImagePage:
-    """Return the images that the filters let through."""
-    return images.list_images(
+) -> SortedPage:
+    """Return the images that the filters let through, in order."""
+    return sorted_images(
         here.app.store,
         project_id=project.id,
         filter=chosen,
+        order=order,
         after=after,
         before=before,
         limit=limit,

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cnsapp.errors import InvalidInputError, NotFoundError
@@ -286,6 +286,27 @@ def group_names(store: Store, *, project_id: int, limit: int = 500) -> list[str]
     names = groups_among(Image.project_id == project_id, Image.status == "ok")
     with store.reading() as session:
         return list(session.scalars(names.limit(limit)))
+
+
+def tag_names(store: Store, *, project_id: int) -> list[str]:
+    """Return the tags that images of a project carry, by name; quick at any number of images."""
+    found: list[str] = []
+    with store.reading() as session:
+        while True:  # hops from tag to tag in the index
+            after = ImageTag.tag > (found[-1] if found else "")
+            tag = session.scalar(
+                select(func.min(ImageTag.tag)).where(ImageTag.project_id == project_id, after)
+            )
+            if tag is None:
+                return found
+            found.append(tag)
+
+
+def has_suggestions(store: Store, *, project_id: int) -> bool:
+    """Return whether a model has said what it thinks of any image."""
+    any_of = select(Suggestion.image_id).where(Suggestion.project_id == project_id).limit(1)
+    with store.reading() as session:
+        return session.scalar(any_of) is not None
 
 
 def reading_rule(store: Store, *, project_id: int) -> ReadingRule:

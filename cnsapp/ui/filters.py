@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from cnsapp.bootstrap import App
-from cnsapp.services import images, metadata
-from cnsapp.services.filtering import Meta
+from cnsapp.services import images, label_settings
 from cnsapp.services.images import ImageFilter
-from cnsapp.services.metadata import MetaKey
 from cnsapp.services.projects import ClassView
-from cnsapp.ui.words import plain
+from cnsapp.services.sorting import Order, like_ids
+from cnsapp.ui.more_filters import more_filters
 
 STATES = {
     "All images": "all",
@@ -20,10 +19,23 @@ STATES = {
     "Labelled": "label",
     "Skipped": "skip",
     "Unsure": "unsure",
+    "Waits for a reader": "waiting",
+    "Readers undecided": "undecided",
 }
-ANY_CLASS, ANY_GROUP, ANY_VALUE = "Any class", "Any group", "Any"
-IN_USE = "In use"
-STATUSES = {IN_USE: "ok", "Missing": "missing", "Changed": "changed", "Excluded": "excluded"}
+VOTED = ("Waits for a reader", "Readers undecided")  # only where readings are voted on
+ANY_CLASS, ANY_GROUP = "Any class", "Any group"
+ORDERS = {
+    "Order added": "added",
+    "Newest first": "newest",
+    "Name": "name",
+    "File date": "date",
+    "Random": "random",
+    "Least certain": "uncertain",
+    "Least believed label": "wrong",
+    "Most disputed": "disputed",
+    "Similar": "like",
+}
+OPINIONS = ("Least certain", "Least believed label", "Most disputed")  # not in blind mode
 
 
 def choose_filter(
@@ -35,15 +47,19 @@ def choose_filter(
     state_key: str = "show",
     first_state: str = "All images",
     with_status: bool = False,
+    with_opinions: bool = False,
 ) -> ImageFilter:
     """Draw the filters, which live in the page's address, and return what they say.
 
-    `with_status` offers images that are missing, changed or excluded too.
+    `with_status` offers images that are missing, changed or excluded too, `with_opinions` what a
+    model and other people think.
     """
+    voted = label_settings.read_settings(app.store, project_id=project_id).rule.kind != "latest"
+    states = [name for name in STATES if voted or name not in VOTED]
     state = st.selectbox(
         "State",
-        list(STATES),
-        index=list(STATES).index(first_state),
+        states,
+        index=states.index(first_state),
         key=state_key,
         bind="query-params",
         label_visibility="collapsed",
@@ -77,76 +93,52 @@ def choose_filter(
         label_visibility="collapsed",
         width=width,
     )
-    status, meta = _more(app, project_id, with_status)
+    further = more_filters(
+        app,
+        project_id=project_id,
+        classes=by_name,
+        with_status=with_status,
+        with_opinions=with_opinions,
+    )
     return ImageFilter(
         state=STATES[state or "All images"],
         class_id=by_name.get(name or ANY_CLASS),
         group=None if group in (None, ANY_GROUP) else group,
         text=(part or "").strip(),
-        status=status,
-        meta=meta,
+        **further,
     )
 
 
-def _more(app: App, project_id: int, with_status: bool) -> tuple[str, tuple[Meta, ...]]:
-    """Draw the filters that few need behind one button, and return what they say."""
-    keys = _meta_keys(app, str(app.store.root), project_id)
-    if not keys and not with_status:
-        return "ok", ()
-    n = sum(_is_set(key) for key in keys) + (
-        with_status and st.session_state.get("status", IN_USE) != IN_USE
+def choose_order(*, width: int, blind: bool, opinions: bool) -> Order:
+    """Draw the choice of an order, which lives in the page's address, and return it.
+
+    `opinions`: there are suggestions to order by; `blind`: nobody is to see what a model thinks.
+    """
+    like = like_ids(st.query_params.get("like"))
+    hidden = [] if opinions and not blind else list(OPINIONS)
+    hidden += [] if like else ["Similar"]
+    offered = [name for name in ORDERS if name not in hidden]
+    name = st.selectbox(
+        "Sort by",
+        offered,
+        key="sort",
+        bind="query-params",
+        label_visibility="collapsed",
+        width=width,
+        help="Random keeps its order until you shuffle again.",
     )
-    status = IN_USE
-    meta: list[Meta] = []
-    with st.popover(f"More ({n})" if n else "More", icon=":material/tune:", width="content"):
-        if with_status:
-            status = st.selectbox(
-                "Files",
-                list(STATUSES),
-                key="status",
-                bind="query-params",
-                help="Missing and changed files are found by a check (view “Files”). They and "
-                "excluded images are not trained on; their labels are kept.",
-            )
-        for key in keys:
-            meta += _one_of(key) if key.low is None or key.high is None else _between(key)
-        if not keys:
-            st.caption("Columns of a metadata table, such as stain or age, become filters here.")
-    return STATUSES[status or IN_USE], tuple(meta)
-
-
-def _one_of(key: MetaKey) -> list[Meta]:
-    """Draw the choice of a value."""
-    value = st.selectbox(
-        plain(key.name), [ANY_VALUE, *key.values], key=f"meta_{key.name}", width=280
-    )
-    return [] if value in (None, ANY_VALUE) else [(key.name, str(value))]
-
-
-def _between(key: MetaKey) -> list[Meta]:
-    """Draw the ends of a range of numbers."""
-    left, right = st.columns(2, width=280)
-    low, high = (
-        place.number_input(
-            f"{plain(key.name)} {word}",
-            value=None,
-            placeholder=f"{bound:g}",
-            key=f"meta_{key.name}_{word}",
+    by = ORDERS[name or "Order added"]
+    if by == "random":
+        st.button(
+            "", icon=":material/shuffle:", help="Shuffle again", key="shuffle", on_click=_shuffle
         )
-        for place, word, bound in ((left, "from", key.low or 0.0), (right, "to", key.high or 0.0))
-    )
-    return [] if low is None and high is None else [(key.name, low, high)]
+    return Order(by, seed=_seed(), like=like if by == "like" else ())
 
 
-def _is_set(key: MetaKey) -> bool:
-    state = st.session_state
-    if key.low is None:
-        return state.get(f"meta_{key.name}", ANY_VALUE) not in (None, ANY_VALUE)
-    ends = (state.get(f"meta_{key.name}_{word}") for word in ("from", "to"))
-    return any(end is not None for end in ends)
+def _seed() -> int:
+    text = st.query_params.get("seed", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-@st.cache_data(ttl=20, show_spinner=False)
-def _meta_keys(_app: App, home: str, project_id: int) -> list[MetaKey]:
-    del home  # tells installations apart
-    return metadata.list_keys(_app.store, project_id=project_id)
+def _shuffle() -> None:
+    st.query_params["seed"] = str(_seed() + 1)

@@ -91,12 +91,18 @@ def current() -> Here:
     return Here(app=app, project=project, annotator=annotator)
 
 
-def page_header(title: str, help: str = "") -> None:  # the word that Streamlit's own calls use
-    """Draw the title of a page and, small, what the page is for."""
+def page_header(title: str, help: str = "") -> bool:  # the word that Streamlit's own calls use
+    """Draw the title of a page and, small, what the page is for.
+
+    Returns whether the user has just come here from another page.
+    """
+    arrived = st.session_state.get("page_shown") != title
+    st.session_state["page_shown"] = title
     with st.container(gap=None):
         st.title(plain(title), anchor=False)
         if help:
             st.caption(help)
+    return arrived
 
 
 def need_project(here: Here, purpose: str) -> ProjectView:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, text
+from sqlalchemy import insert, select, text
 
-from cnsapp.services import filtering, images, projects
+from cnsapp.errors import InvalidInputError
+from cnsapp.services import filtering, images, projects, sorting
 from cnsapp.services.filtering import ImageFilter, Meta, Span
 from cnsapp.services.labels import import_labels
-from db.models import Image, ImageMeta
+from db.models import Image, ImageMeta, ImageTag, Suggestion, SuggestionRun
 from db.queries import set_status
 from db.session import Store
 
@@ -69,8 +72,43 @@ def world(store: Store) -> tuple[int, list[Row]]:
             row["status"] = "excluded"
             with store.writing() as session:
                 set_status(session, made, [image.id], "excluded", kind="excluded", who="Ada")
+        if row["project"] == made:
+            add_opinions(store, row, chance, classes)
         truth.append(row)
     return made, truth
+
+
+def add_opinions(store: Store, row: Row, chance: random.Random, classes: list[int]) -> None:
+    """Give an image a tag, a second reader, and a model's opinion, by chance."""
+    project, image_id = row["project"], row["id"]
+    row |= {"tag": chance.choice(["odd", "nice", None]), "opinion": None, "sure": None}
+    row["source"] = "import" if row["state"] == "label" else None
+    with store.writing() as session:
+        if row["tag"]:
+            session.execute(
+                insert(ImageTag).values(project_id=project, tag=row["tag"], image_id=image_id)
+            )
+        if chance.random() < 0.7:
+            row |= {"opinion": chance.choice(classes), "sure": chance.random()}
+            run = session.scalar(select(SuggestionRun.id)) or session.scalar(
+                insert(SuggestionRun)
+                .values(project_id=project, n_labels=1, n_images=1, newest_event=0)
+                .returning(SuggestionRun.id)
+            )
+            session.execute(
+                insert(Suggestion).values(
+                    image_id=image_id, project_id=project, run_id=run, class_id=row["opinion"],
+                    confidence=row["sure"], margin=row["sure"],
+                    loss=0.5 if row["state"] == "label" else None,
+                )
+            )  # fmt: skip
+    if row["state"] == "label" and chance.random() < 0.4:
+        cls = chance.choice(classes)
+        row["disputed"] = cls != row["class"]
+        import_labels(
+            store, project_id=project, rows=[(image_id, cls)], annotator="Eve", source="bulk"
+        )  # type: ignore[arg-type, list-item]
+        row |= {"class": cls, "who": "Eve", "source": "bulk"}
 
 
 def lets_through(row: Row, wanted: ImageFilter) -> bool:
@@ -81,6 +119,17 @@ def lets_through(row: Row, wanted: ImageFilter) -> bool:
     found &= wanted.group in (None, row["group"])
     found &= wanted.annotator in (None, row["who"])
     found &= wanted.text.strip().lower() in str(row["name"]).lower()
+    for name, value in (("tag", wanted.tag), ("source", wanted.source)):
+        found &= value in (None, row.get(name))
+    found &= wanted.opinion in (None, row.get("opinion"))
+    found &= not wanted.disputed or bool(row.get("disputed"))
+    least, most = wanted.confidence
+    if (least, most) != (None, None):
+        sure = row.get("sure")
+        found &= isinstance(sure, float) and (least or 0) <= sure <= (1 if most is None else most)
+    if wanted.disagrees:
+        found &= row.get("opinion") is not None and row["state"] == "label"
+        found &= row.get("opinion") != row["class"]
     for condition in wanted.meta:
         value = row[condition[0]]
         if len(condition) == 2:
@@ -112,6 +161,136 @@ OPTIONS = list(
         METAS,
     )
 )
+
+
+OPINIONS: list[dict[str, Any]] = [
+    {"tag": "odd"},
+    {"tag": "none such"},
+    {"source": "bulk"},
+    {"disputed": True},
+    {"opinion": 0},
+    {"opinion": 1, "confidence": (0.3, None)},
+    {"confidence": (None, 0.6), "tag": "nice"},
+    {"confidence": (0.2, 0.9), "state": "label", "class_id": 0},
+    {"disagrees": True},
+    {"disagrees": True, "disputed": True, "text": "tile"},
+    {"opinion": 1, "disagrees": True, "group": "g1", "annotator": "Eve"},
+    {"tag": "odd", "source": "import", "status": "excluded"},
+    {"opinion": 0, "meta": (("stain", "HE"),), "state": "unlabelled"},
+]
+
+
+@pytest.mark.parametrize("few", [0, 7, 10_000])
+def test_what_people_and_models_think_filters_too(
+    store: Store, world: tuple[int, list[Row]], few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filtering, "FEW", few)
+    project, truth = world
+    classes = [c.id for c in projects.list_classes(store, project_id=project)]
+    mine = [row for row in truth if row["project"] == project]
+    n_found = 0
+    for option in OPINIONS:
+        named = {k: classes[v] for k, v in option.items() if k in ("opinion", "class_id")}
+        wanted = ImageFilter(**option | named)
+        expected = [row["id"] for row in mine if lets_through(row, wanted)]
+        n_found += bool(expected)
+        assert list(forwards(store, project, wanted, 4)) == expected, wanted
+        assert backwards(store, project, wanted, 7) == expected, wanted
+    assert n_found >= 8
+
+
+@pytest.mark.parametrize("by", [name for name in sorting.ORDERS if name != "like"])
+def test_every_order_goes_through_each_image_once_also_while_images_leave_the_list(
+    store: Store, world: tuple[int, list[Row]], by: str
+) -> None:
+    project, truth = world
+    mine = [row for row in truth if row["project"] == project and row["status"] == "ok"]
+    order = sorting.Order(by, seed=3)
+    everything = sorted_ids(store, project, ImageFilter(), order, 7)
+    assert sorted(everything) == [row["id"] for row in mine]
+    if (key := KEYS.get(by)) is not None:
+        assert everything == [row["id"] for row in sorted(mine, key=key)]
+    backwards = []
+    before: int | None = everything[-1]
+    while before is not None:
+        page = sorting.sorted_images(
+            store, project_id=project, filter=ImageFilter(), order=order, before=before, limit=9
+        )
+        backwards = [item.id for item in page.items] + backwards
+        before = page.prev_before
+    assert backwards == everything[:-1]
+    # whoever labels the images of a page takes them out of the list of those without a label
+    todo = ImageFilter(state="unlabelled")
+    expected = sorted_ids(store, project, todo, order, 100)
+    classes = [c.id for c in projects.list_classes(store, project_id=project)]
+    seen, after = [], None
+    while True:
+        page = sorting.sorted_images(
+            store, project_id=project, filter=todo, order=order, after=after, limit=6
+        )
+        if not page.items:
+            break
+        ids = [item.id for item in page.items]
+        seen += ids
+        import_labels(store, project_id=project, rows=[(i, classes[0]) for i in ids], annotator="Z")
+        after = ids[-1]
+    assert seen == expected
+
+
+KEYS: dict[str, Any] = {
+    "added": lambda row: row["id"],
+    "newest": lambda row: -row["id"],
+    "name": lambda row: (
+        re.sub(r"\d.*", "", row["name"].lower()),
+        int(re.findall(r"\d+", row["name"])[0]),
+    ),
+    "uncertain": lambda row: (2.0 if row["sure"] is None else row["sure"], row["id"]),
+}
+
+
+def sorted_ids(
+    store: Store, project: int, wanted: ImageFilter, order: sorting.Order, limit: int
+) -> list[int]:
+    """Return all images of a sorted list, page by page."""
+    found: list[int] = []
+    after = None
+    while True:
+        page = sorting.sorted_images(
+            store, project_id=project, filter=wanted, order=order, after=after, limit=limit
+        )
+        found += [item.id for item in page.items]
+        after = page.next_after
+        if after is None:
+            return found
+
+
+def test_another_seed_is_another_order_and_the_same_seed_the_same(
+    store: Store, world: tuple[int, list[Row]]
+) -> None:
+    project, _ = world
+    orders = [
+        sorted_ids(store, project, ImageFilter(), sorting.Order("random", seed=seed), 50)
+        for seed in (1, 2, 1)
+    ]
+    assert orders[0] == orders[2]
+    assert orders[0] != orders[1] != sorted(orders[1])
+
+
+def test_too_many_images_to_sort_are_shown_as_added_and_it_says_so(
+    store: Store, world: tuple[int, list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, _ = world
+    monkeypatch.setattr(sorting, "SORTABLE", 20)
+    page = sorting.sorted_images(
+        store, project_id=project, filter=ImageFilter(), order=sorting.Order("name"), limit=5
+    )
+    ids = [item.id for item in page.items]
+    assert ids == sorted(ids)
+    assert "More than 20 images match" in page.note
+    with pytest.raises(InvalidInputError, match="no order “beauty”"):
+        sorting.sorted_images(
+            store, project_id=project, filter=ImageFilter(), order=sorting.Order("beauty")
+        )
 
 
 def made_filter(option: tuple[object, ...], classes: list[int]) -> ImageFilter:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from cnsapp.services import images, projects
+from cnsapp.services import projects, sorting
 from cnsapp.ui import start
 from db.session import Store
 from tests.integration.test_labels import add_images
@@ -120,7 +120,7 @@ def test_an_unforeseen_error_becomes_a_calm_sentence(
     def broken(*_args: object, **_more: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(images, "list_images", broken)
+    monkeypatch.setattr(sorting, "list_images", broken)
     page = label_page()
     assert "Something went wrong on this page" in words(page)
     assert "secret detail" not in words(page)

@@ -198,6 +198,9 @@ def upgrade() -> None:
     op.create_index(
         "ix_image_disputed", "image", ["project_id", "status", "disputed", "id"], unique=False
     )
+    op.create_index(
+        "ix_image_source", "image", ["project_id", "status", "current_source", "id"], unique=False
+    )
     op.add_column(
         "label_class", sa.Column("description", sa.Text(), server_default="", nullable=False)
     )
@@ -245,6 +248,7 @@ def downgrade() -> None:
     """Go back to the schema before."""
     op.execute("DROP VIEW current_label")  # SQLite copies the tables to drop columns
     op.drop_index("ix_image_disputed", table_name="image")
+    op.drop_index("ix_image_source", table_name="image")
     with op.batch_alter_table("image") as image:
         for column in ("current_source", "readers", "disputed"):
             image.drop_column(column)
