@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import or_, select, update
-from sqlalchemy.engine import CursorResult
+from sqlalchemy import select
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import Cancelled, CnsError
@@ -19,6 +18,7 @@ from cnsapp.services.import_report import ImportReport
 from cnsapp.services.import_source import Source, find_source, opened_source
 from cnsapp.services.importing import import_source
 from cnsapp.services.training import queue_features
+from cnsapp.tasks.watch_lease import Lease, Leases
 from db.models import Image, Slide, WatchedFolder
 from db.types import utc_now
 
@@ -48,17 +48,6 @@ class _Problem:
         return self.again_at is not None and datetime.fromisoformat(self.again_at) <= now
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """A watched folder as it was when the look began."""
-
-    id: int
-    project_id: int
-    path: str
-    settings: dict[str, Any]
-    state: dict[str, Any]
-
-
 class Watcher:
     """Looks at the watched folders of all projects.
 
@@ -68,44 +57,35 @@ class Watcher:
 
     def __init__(self, app: App, now: Callable[[], datetime] = utc_now) -> None:
         self._app, self._now = app, now
+        self._leases = Leases(app.store, app.settings.watch_seconds, now)
         self._known: dict[int, dict[str, Facts]] = {}  # watched folder -> file -> as imported
         self._seen: dict[int, dict[str, Facts]] = {}  # watched folder -> new file -> last look
 
     def look(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Look at each folder whose time has come."""
         with self._app.store.reading() as session:
-            active = select(WatchedFolder).where(WatchedFolder.active.is_(True))
-            rows = [
-                _Folder(row.id, row.project_id, row.path, dict(row.settings), dict(row.state))
-                for row in session.scalars(active.order_by(WatchedFolder.id))
-            ]
-        for row in rows:
+            active = select(WatchedFolder.id).where(WatchedFolder.active.is_(True))
+            ids = session.scalars(active.order_by(WatchedFolder.id)).all()
+        for folder_id in ids:
             if should_stop():
                 return
-            if not self._claim(row.id):
+            row = self._leases.take(folder_id)
+            if row is None:
                 continue
+            if row.is_new:
+                self._known.pop(row.folder_id, None)
+                self._seen.pop(row.folder_id, None)
             try:
-                self._look_at(row, should_stop)
+                with self._leases.renewed(row):
+                    self._look_at(row, lambda row=row: should_stop() or row.lost.is_set())  # type: ignore[misc]
             except Cancelled:
-                return
+                if should_stop():
+                    return
             except Exception as error:  # the other folders, and the next look, are not affected
                 log.exception("watched folder %s", row.path)
                 self._say(row, problem=f"The last look failed ({type(error).__name__}).")
 
-    def _claim(self, folder_id: int) -> bool:
-        """Take this look; False when it is too early, or another worker looks."""
-        now = self._now()
-        pause = timedelta(seconds=0.9 * self._app.settings.watch_seconds)
-        mine = update(WatchedFolder).where(
-            WatchedFolder.id == folder_id,
-            WatchedFolder.active.is_(True),
-            or_(WatchedFolder.looked_at.is_(None), WatchedFolder.looked_at < now - pause),
-        )
-        with self._app.store.writing() as session:
-            result: CursorResult[Any] = session.execute(mine.values(looked_at=now))  # type: ignore[assignment]
-            return bool(result.rowcount)
-
-    def _look_at(self, row: _Folder, should_stop: Callable[[], bool]) -> None:
+    def _look_at(self, row: Lease, should_stop: Callable[[], bool]) -> None:
         roots = row.settings.get("allowed_roots")
         allowed = None if roots is None else [Path(root) for root in roots]
         problems = {n: _Problem(**p) for n, p in row.state.get("problems", {}).items()}
@@ -113,7 +93,7 @@ class Watcher:
             real = find_source(self._app, Path(row.path), allowed)
             with opened_source(self._app, real, allowed) as source:
                 new = self._new_files(row, source, problems)
-                ready = self._ready(row.id, new, problems)
+                ready = self._ready(row.folder_id, new, problems)
                 report = self._bring(row, source, ready, should_stop)
         except CnsError as error:
             self._say(row, problem=str(error))
@@ -132,12 +112,12 @@ class Watcher:
             queue_features(self._app.store, project_id=row.project_id)
 
     def _new_files(
-        self, row: _Folder, source: Source, problems: dict[str, _Problem]
+        self, row: Lease, source: Source, problems: dict[str, _Problem]
     ) -> dict[str, tuple[Candidate, Facts]]:
         """Return the files that are not in the project as they are now."""
-        if row.id not in self._known:
-            self._known[row.id] = self._imported(row, source.root)
-        known = self._known[row.id]
+        if row.folder_id not in self._known:
+            self._known[row.folder_id] = self._imported(row, source.root)
+        known = self._known[row.folder_id]
         new = {}
         for candidate in source.candidates:
             try:
@@ -151,7 +131,7 @@ class Watcher:
             del problems[name]  # gone, or written again since
         return new
 
-    def _imported(self, row: _Folder, root: Path) -> dict[str, Facts]:
+    def _imported(self, row: Lease, root: Path) -> dict[str, Facts]:
         below = f"{root}/"
         with self._app.store.reading() as session:
             rows = session.execute(
@@ -192,7 +172,7 @@ class Watcher:
 
     def _bring(
         self,
-        row: _Folder,
+        row: Lease,
         source: Source,
         ready: list[Candidate],
         should_stop: Callable[[], bool],
@@ -220,7 +200,7 @@ class Watcher:
 
     def _note(
         self,
-        row: _Folder,
+        row: Lease,
         new: dict[str, tuple[Candidate, Facts]],
         ready: list[Candidate],
         report: ImportReport,
@@ -234,7 +214,7 @@ class Watcher:
                 tries = problems[candidate.name].tries if candidate.name in problems else 0
                 problems[candidate.name] = self._problem(facts, tries, reasons[candidate.name])
             else:
-                self._known[row.id][candidate.name] = facts
+                self._known[row.folder_id][candidate.name] = facts
                 problems.pop(candidate.name, None)
                 del new[candidate.name]
         return report.imported
@@ -246,10 +226,10 @@ class Watcher:
             again = (self._now() + timedelta(seconds=pause)).isoformat()
         return _Problem(*facts, tries + 1, reason, again)
 
-    def _say(self, row: _Folder, *, imported: int = 0, **found: Any) -> None:
-        """Write what the look found, unless somebody changed the folder's rules meanwhile."""
+    def _say(self, row: Lease, *, imported: int = 0, **found: Any) -> None:
+        """Write what the look found, unless the rules changed or another worker has the folder."""
         with self._app.store.writing() as session:
-            now = session.get(WatchedFolder, row.id)
+            now = self._leases.mine(session, row.folder_id)
             if now is None or now.settings != row.settings:
                 return
             state = {**(now.state or {}), **found}
