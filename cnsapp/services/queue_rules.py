@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.filtering import STATES, ImageFilter, Span, page_of_ids
@@ -85,7 +84,7 @@ def to_do(session: Session, wish: Wish) -> list[ColumnElement[bool]]:
     if wish.strategy in (UNSURE, SKIPPED):
         return [*mine, Image.current_state == ("skip" if wish.strategy == SKIPPED else "unsure")]
     if wish.strategy in (SECOND, SELF):
-        return [*mine, exists(_readings(wish).with_only_columns(Reading.id))]
+        return [*mine, _wanted_again(wish)]
     if wish.filter.state == "unlabelled":
         return [*mine, Image.current_state.in_(open_states(session, wish)), ~_said(wish.annotator)]
     state = STATES[wish.filter.state]
@@ -107,19 +106,21 @@ def _said(annotator: str) -> ColumnElement[bool]:
     )
 
 
-def _readings(wish: Wish) -> Select[Any]:
-    """Return the wishes for another reading that this person may answer, of the image at hand."""
-    asked = select(Reading.image_id).where(
-        Reading.image_id == Image.id,
-        Reading.project_id == wish.project_id,
-        Reading.done_event.is_(None),
-        Reading.kind == wish.strategy,
+def _wanted_again(wish: Wish) -> ColumnElement[bool]:
+    """Return the condition that this person is to read an image again."""
+    asked = aliased(Reading)  # the caller may select from the table too
+    to_me = asked.wanted_from == wish.annotator
+    if wish.strategy == SECOND:  # for anybody: who has read the image is no second reader
+        to_me = or_(to_me, asked.wanted_from.is_(None) & ~_said(wish.annotator))
+    return exists(
+        select(asked.id).where(
+            asked.image_id == Image.id,
+            asked.project_id == wish.project_id,
+            asked.done_event.is_(None),
+            asked.kind == wish.strategy,
+            to_me,
+        )
     )
-    if wish.strategy == SELF:
-        return asked.where(Reading.wanted_from == wish.annotator)
-    for_me = Reading.wanted_from == wish.annotator
-    # for anybody: who has read the image already is no second reader
-    return asked.where(or_(for_me, Reading.wanted_from.is_(None) & ~_said(wish.annotator)))
 
 
 def filtered_ids(session: Session, wish: Wish, most: int | None = None) -> list[int]:
