@@ -16,10 +16,13 @@ from cnsapp.ui import frame
 from cnsapp.ui.filters import choose_filter, choose_order
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, labeller, wanted_after
+from cnsapp.ui.looks_panel import looks_view
 
 GRID, SINGLE = "Grid", "One by one"
 # further views: name -> what draws it, given (here, project, classes, counts, as_of)
-PANELS: dict[str, Callable[[Here, ProjectView, list[ClassView], Counts, int], None]] = {}
+PANELS: dict[str, Callable[[Here, ProjectView, list[ClassView], Counts, int], None]] = {
+    "By looks": looks_view,
+}
 QUEUE_PART = 60  # images handed to the browser at once, one by one
 HELP = (
     "Keys label the selected images. Every label is stored with who gave it, and can be undone. "

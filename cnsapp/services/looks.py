@@ -6,30 +6,24 @@ milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from cnsapp.errors import InvalidInputError, NotFoundError
-from cnsapp.jobs.states import ACTIVE
 from cnsapp.services.images import ImageItem, items_in_order
-from cnsapp.services.jobs import add_job
 from cnsapp.services.looks_files import (
     Floats,
     Ints,
-    LooksIndex,
-    find_index,
     get_index,
-    sign_of,
 )
 from cnsapp.services.looks_points import COLORED_BY, MapKey, MapPoints, map_points
-from db.models import Image, ImageEvent, Job
-from db.queries import chunks, read_tally
+from cnsapp.services.looks_status import Status, follow_features, queue_looks, status
+from db.models import Image
+from db.queries import chunks
 from db.session import Store
 
 __all__ = [
@@ -43,6 +37,7 @@ __all__ = [
     "clusters",
     "find_image",
     "follow_features",
+    "in_use",
     "list_items",
     "map_points",
     "queue_looks",
@@ -53,8 +48,6 @@ __all__ = [
 
 PREVIEWS = 6
 STEP = 1000  # images asked for in one look whether they are still in use
-OFTEN = timedelta(minutes=10)  # between two indexes that are made by themselves
-MUCH = 0.05  # share of images that changed which is worth a new one at once
 
 
 @dataclass(frozen=True)
@@ -71,28 +64,11 @@ class Cluster:
 
     id: int
     n: int
+    n_looked_at: int  # labelled, skipped or unsure
     n_labelled: int
     per_class: dict[int, int]
     purity: float | None
     previews: list[int]  # the images nearest to its middle
-
-
-@dataclass(frozen=True)
-class Status:
-    """How well the index fits the project as it is now."""
-
-    version: str | None  # None: there is no index yet
-    made_at: datetime | None
-    n: int  # images in it
-    n_missing: int  # images of the project that are not in it yet, or look otherwise since
-    n_unread: int  # images that could not be read
-    map_method: str  # umap | pca
-    job_id: int | None  # the job that makes a new one
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether a new index would know more."""
-        return self.version is None or self.n_missing > 0
 
 
 def vectors(store: Store, *, project_id: int) -> tuple[Ints, Floats]:
@@ -207,7 +183,7 @@ def clusters(store: Store, *, project_id: int) -> list[Cluster]:
     known = np.isin(ids, index.ids)
     mine, looked_at, classes = index.clusters[rows], looked_at[known], classes[known]
     n = np.bincount(mine, minlength=len(index.previews))
-    left = n - np.bincount(mine[looked_at], minlength=len(n))
+    seen = np.bincount(mine[looked_at], minlength=len(n))
     per_class: list[dict[int, int]] = [{} for _ in n]
     labelled = classes > 0
     pairs, counts = np.unique(
@@ -217,17 +193,26 @@ def clusters(store: Store, *, project_id: int) -> list[Cluster]:
         per_class[pairs[0, at]][int(pairs[1, at])] = int(counts[at])
     middle = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, index.previews)])
     used = set(middle[np.isin(middle, ids)].tolist())
+    previews = [[i for i in near if i in used] for near in index.previews]
     return [
-        _cluster(int(i), int(n[i]), per_class[i], [p for p in index.previews[i] if p in used])
-        for i in np.argsort(-left, kind="stable")
+        _cluster(
+            int(i),
+            int(n[i]),
+            int(seen[i]),
+            per_class[i],
+            previews[i],
+        )
+        for i in np.argsort(seen - n, kind="stable")
         if n[i]
     ]
 
 
-def _cluster(number: int, n: int, per_class: dict[int, int], previews: list[int]) -> Cluster:
+def _cluster(
+    number: int, n: int, n_seen: int, per_class: dict[int, int], previews: list[int]
+) -> Cluster:
     total = sum(per_class.values())
     purity = max(per_class.values()) / total if total else None
-    return Cluster(number, n, total, per_class, purity, previews[:PREVIEWS])
+    return Cluster(number, n, n_seen, total, per_class, purity, previews[:PREVIEWS])
 
 
 def _labels(store: Store, project_id: int) -> tuple[Ints, Any, Ints]:
@@ -295,91 +280,3 @@ def list_items(store: Store, *, image_ids: Sequence[int]) -> list[ImageItem]:
     """Return these images as grids show them, in this order."""
     with store.reading() as session:
         return items_in_order(session, image_ids)
-
-
-def status(store: Store, *, project_id: int) -> Status:
-    """Return how well the index fits the project; costs little when nothing changed."""
-    index = find_index(store, project_id=project_id)
-    with store.reading() as session:
-        job_id = _active(session, project_id, ("looks",))
-        if index is None:
-            n = read_tally(session, project_id).get("images", 0)
-            return Status(None, None, 0, n, 0, "umap", job_id)
-        missing = _missing(session, store, project_id, index)
-    return Status(
-        index.version, index.made_at, len(index.ids), missing, len(index.unread),
-        index.map_method, job_id,
-    )  # fmt: skip
-
-
-_counted: dict[tuple[str, int], tuple[tuple[Any, ...], int]] = {}
-
-
-def _missing(session: Session, store: Store, project_id: int, index: LooksIndex) -> int:
-    """Count the images that the index lacks; anew only when images came, went or were read anew."""
-    of_project = Image.project_id == project_id
-    sign = (
-        index.version,
-        read_tally(session, project_id).get("images", 0),
-        session.scalar(select(func.max(Image.id)).where(of_project, Image.status == "ok")),
-        session.scalar(select(func.max(ImageEvent.id)).where(ImageEvent.project_id == project_id)),
-        session.scalar(
-            select(func.count()).where(Job.project_id == project_id, Job.kind == "reread",
-                                       Job.state.not_in(ACTIVE))
-        ),
-    )  # fmt: skip
-    key = (str(store.root), project_id)
-    kept = _counted.get(key)
-    if kept is not None and kept[0] == sign:
-        return kept[1]
-    rows = session.execute(
-        select(Image.id, Image.sha256, Image.seen)
-        .where(of_project, Image.status == "ok")
-        .order_by(Image.id)
-    )
-    table = np.array([(i, sign_of(sha, seen)) for i, sha, seen in rows], np.int64).reshape(-1, 2)
-    known = np.isin(table[:, 0], index.unread)
-    if len(index.ids):
-        at = np.minimum(np.searchsorted(index.ids, table[:, 0]), len(index.ids) - 1)
-        known |= (index.ids[at] == table[:, 0]) & (index.signs[at] == table[:, 1])
-    _counted[key] = (sign, int((~known).sum()))
-    return _counted[key][1]
-
-
-def queue_looks(store: Store, *, project_id: int, requested_by: str = "") -> int:
-    """Ask for a new index; return the job that makes it, also when one waits already."""
-    with store.writing() as session:
-        waiting = _active(session, project_id, ("looks",), ("queued",))
-        return waiting or add_job(
-            session, kind="looks", project_id=project_id, requested_by=requested_by
-        )
-
-
-def follow_features(store: Store, *, project_id: int) -> int | None:
-    """Ask for a new index behind new features, where that is worth it; return the job or None.
-
-    A watched folder brings images every few seconds: the index is made again when a twentieth of
-    the images is not in it, or when the last one is ten minutes old; never while more is on its
-    way. What is left out until then is counted on the screen, with a button.
-    """
-    now = status(store, project_id=project_id)
-    if now.job_id is not None or not now.is_stale:
-        return None
-    with store.reading() as session:
-        if _active(session, project_id, ("import", "reread", "features"), ("queued",)):
-            return None
-    is_fresh = now.made_at is not None and datetime.now(UTC) - now.made_at < OFTEN
-    if is_fresh and now.n_missing < max(1, MUCH * now.n):
-        return None
-    return queue_looks(store, project_id=project_id)
-
-
-def _active(
-    session: Session, project_id: int, kinds: Collection[str], states: Collection[str] = ACTIVE
-) -> int | None:
-    return session.scalar(
-        select(Job.id)
-        .where(Job.project_id == project_id, Job.kind.in_(kinds), Job.state.in_(states))
-        .order_by(Job.id.desc())
-        .limit(1)
-    )

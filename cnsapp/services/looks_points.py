@@ -18,7 +18,7 @@ from db.session import Store
 
 COLORED_BY = ("class", "model", "annotator", "group")
 MOST_POINTS = 100_000
-MOST_KEYS = 24  # colours that a legend can tell apart at all; the rest shares one
+MOST_KEYS, MOST_CLASSES = 9, 60  # lines of a legend; further values share one
 SIDE = 65_535  # the longer side of the map, in steps
 NOTHING = {
     "class": "No class", "model": "No opinion yet", "annotator": "Nobody yet", "group": "No group",
@@ -32,6 +32,7 @@ class MapKey:
     name: str
     color: str | None
     n: int
+    is_rest: bool = False  # many values that share a line
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,14 @@ class MapPoints:
     def inside(self, outline: Sequence[Sequence[float]]) -> list[int]:
         """Return the images within a closed outline [(x, y), ...] given in steps of the map."""
         corners = np.asarray(outline, float).reshape(-1, 2)
-        within = np.zeros(len(self.places), bool)
-        x, y = self.places[:, 0].astype(float), self.places[:, 1].astype(float)
+        near = ((self.places >= corners.min(axis=0)) & (self.places <= corners.max(axis=0))).all(1)
+        x, y = self.places[near].astype(float).T
+        within = np.zeros(len(x), bool)
         for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-            crosses = (y1 > y) != (y2 > y)
-            if y1 != y2:
-                within ^= crosses & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
-        return [int(i) for i in self.image_ids[within]]
+            if y1 != y2:  # how often a line to the right crosses the outline, as in lookmap.js
+                slope = (x2 - x1) / (y2 - y1)
+                within ^= ((y1 > y) != (y2 > y)) & (x < slope * (y - y1) + x1)
+        return [int(i) for i in self.image_ids[near][within]]
 
 
 def map_points(store: Store, *, project_id: int, color_by: str = "class") -> MapPoints:
@@ -159,11 +161,12 @@ def _coded(
     nothing = counts.pop(None, 0)
     order = [c for c in classes if c in counts] if classes else []
     order += sorted((v for v in counts if v not in classes), key=lambda v: (-counts[v], str(v)))
-    shown, rest = order[:MOST_KEYS], order[MOST_KEYS:]
+    most = MOST_CLASSES if classes else MOST_KEYS
+    shown, rest = order[:most], order[most:]
     keys = [MapKey(NOTHING[color_by], None, nothing)]
     keys += [MapKey(*classes.get(v, (str(v), None)), counts[v]) for v in shown]
     if rest:
-        keys.append(MapKey(f"{len(rest):,} others", None, sum(counts[v] for v in rest)))
+        keys.append(MapKey(f"{len(rest):,} others", None, sum(counts[v] for v in rest), True))
     number = {v: i + 1 for i, v in enumerate(shown)} | dict.fromkeys(rest, len(shown) + 1)
     number[None] = 0
     return np.fromiter((number[v] for v in values), np.uint8, len(values)), keys

@@ -69,14 +69,17 @@ def routes() -> list[BaseRoute]:
     # is remembered, and the first visitor need not wait for it either
     inspect.stack()
     from cnsapp.http import routes as http_routes
-    from cnsapp.ui import pictures, tiles_http
+    from cnsapp.ui import looks_http, pictures, tiles_http
     from cnsapp.ui.labeller.http import routes as label_routes
 
     try:
         app = opened()
     except CnsError:
         return []
-    return [*http_routes(app), *label_routes(app), *pictures.routes(app), *tiles_http.routes(app)]
+    return [
+        *http_routes(app), *label_routes(app), *pictures.routes(app), *tiles_http.routes(app),
+        *looks_http.routes(app),
+    ]  # fmt: skip
 
 
 @asynccontextmanager

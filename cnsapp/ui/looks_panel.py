@@ -1,0 +1,350 @@
+"""The view “By looks” of the Label page: a map, clusters, and images similar to some."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from cnsapp.errors import CnsError
+from cnsapp.services import label_settings, looks
+from cnsapp.services.images import Counts, ImageItem
+from cnsapp.services.looks import Cluster, MapPoints, Status
+from cnsapp.services.projects import ClassView, ProjectView
+from cnsapp.ui import frame, words
+from cnsapp.ui.components import Tile, gallery, thumb_url
+from cnsapp.ui.frame import Here
+from cnsapp.ui.labeller import PAGE_SIZE, Badge
+from cnsapp.ui.looks_bulk import Place, look_like, only_unlabelled, show_chosen
+from cnsapp.ui.tables import swatch, text
+
+MAP, CLUSTERS, SIMILAR = "Map", "Clusters", "Similar to…"
+BY, OPENED = "looks_by", "looks_cluster"
+COLORS = {"Class": "class", "What a model thinks": "model", "Annotator": "annotator",
+          "Group": "group"}  # fmt: skip
+ROWS = 8  # clusters on a page
+STARTS = 24  # images to start from
+WHAT_FOR = (
+    "Here images are sorted by what they look like to a pretrained network: on a map, in clusters, "
+    "and by similarity to an image, so that what belongs together can be labelled together."
+)
+READ_WITH_CARE = (
+    "Near each other means similar. How far apart two heaps lie, and how large one is, says little."
+)
+
+
+def looks_view(
+    here: Here, project: ProjectView, classes: list[ClassView], counts: Counts, as_of: int
+) -> None:
+    """Draw the view; `as_of` is `labels.high_water`, read before everything else."""
+    blind = label_settings.read_settings(here.app.store, project_id=project.id).blind
+    place = Place(here, project, classes, counts, as_of, blind)
+    now = looks.status(here.app.store, project_id=project.id)
+    if now.version is None:
+        _no_index(place, now)
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        by = st.segmented_control(
+            "By looks", [MAP, CLUSTERS, SIMILAR], key=BY, default=MAP, required=True,
+            bind="query-params", label_visibility="collapsed",
+        )  # fmt: skip
+        color = _choose_color(place) if by == MAP else ""
+        _say_status(place, now)
+    if now.job_id is not None:
+        with st.container(key="looks_job"):
+            frame.job_progress(now.job_id)
+    if by == MAP:
+        _map(place, color)
+    elif by == CLUSTERS:
+        _clusters(place, now)
+    else:
+        _similar(place)
+
+
+def _no_index(place: Place, now: Status) -> None:
+    with st.container(border=True, key="looks_empty"):
+        st.markdown(f"**{WHAT_FOR}**")
+        if now.job_id is not None:
+            frame.job_progress(now.job_id)
+            return
+        st.write(
+            "This happens in the background, behind the features of new images. It takes a minute "
+            "or so, and you can label meanwhile."
+        )
+        st.button(
+            f"Sort {words.plural(place.counts.images, 'image')} by looks",
+            type="primary", key="looks_make", on_click=_sort, args=(place,),
+        )  # fmt: skip
+
+
+def _sort(place: Place) -> None:
+    looks.queue_looks(
+        place.here.app.store, project_id=place.project.id, requested_by=place.here.annotator
+    )
+
+
+def _say_status(place: Place, now: Status) -> None:
+    """Say of how many images the index is, and offer to make it again."""
+    parts = [f"{words.plural(now.n, 'image')}, sorted {words.ago(now.made_at)}"]
+    if now.n_missing:
+        are = "is" if now.n_missing == 1 else "are"
+        parts.append(f"{words.plural(now.n_missing, 'image')} {are} not in it yet")
+    if now.n_unread:
+        parts.append(f"{words.plural(now.n_unread, 'image')} without features left out")
+    if now.map_method == "pca":
+        parts.append("the map shows two principal components: UMAP cannot be used here")
+    st.caption(" · ".join(parts), width="content")
+    if now.job_id is None:
+        st.button(
+            "Sort again", icon=":material/refresh:", key="looks_again", on_click=_sort,
+            args=(place,), type="secondary" if now.is_stale else "tertiary",
+            help="Takes in new images, and makes clusters and map anew.",
+        )  # fmt: skip
+
+
+# --- the map ---
+
+
+def _choose_color(place: Place) -> str:
+    options = ["Group"] if place.blind else list(COLORS)  # blind: nobody sees what others think
+    chosen = st.selectbox(
+        "Colour by", options, key="looks_color", bind="query-params",
+        label_visibility="collapsed", width=200, help="What the colours of the map say.",
+    )  # fmt: skip
+    return COLORS[chosen or options[0]]
+
+
+def _map(place: Place, color: str) -> None:
+    points = looks.map_points(place.here.app.store, project_id=place.project.id, color_by=color)
+    left, right = st.columns([5, 6], gap="medium")
+    with left:
+        region = _lookmap()(
+            key="looks_map",
+            data=map_data(points, color, place.as_of),
+            on_region_change=lambda: None,
+        ).region
+        note = f" {points.n_left_out:,} more are not drawn." if points.n_left_out else ""
+        st.caption(READ_WITH_CARE + note)
+    ids = inside(points, region)
+    with right:
+        if ids is None:
+            st.info(
+                "Drag around a heap of points: their images appear here, to be looked at and "
+                "labelled together. Resting on a point shows its picture."
+            )
+            return
+        if only_unlabelled():
+            free = looks.in_use(place.here.app.store, place.project.id, ids, unlabelled_only=True)
+            ids = [i for i in ids if i in free]
+        show_chosen(
+            place, ids, what="in the outline", key="looks_map_grid",
+            empty="No image is left in this outline." if only_unlabelled() else
+            "No image lies in this outline.",
+        )  # fmt: skip
+
+
+def inside(points: MapPoints, region: Any) -> list[int] | None:
+    """Return the images of what the browser says was outlined; None when nothing was."""
+    if not isinstance(region, Mapping) or region.get("version") != points.version:
+        return None
+    outline = region.get("outline")
+    try:
+        corners = np.asarray(outline, float)
+    except (TypeError, ValueError):
+        return None
+    if corners.ndim != 2 or corners.shape[1] != 2 or not 3 <= len(corners) <= 1000:
+        return None
+    return points.inside(corners.tolist())
+
+
+def map_data(points: MapPoints, color: str, as_of: int) -> dict[str, Any]:
+    """Return what the browser draws: arrays as base64, a megabyte for 100,000 points."""
+    return {
+        "sign": f"{points.version}/{color}/{as_of}/{len(points.image_ids)}",
+        "version": points.version,
+        "colored": color,
+        "ids": _packed(points.image_ids.astype("<i4")),
+        "places": _packed(points.places.astype("<u2")),
+        "codes": _packed(points.codes),
+        "keys": [
+            {"name": key.name, "color": key.color, "n": key.n, "rest": key.is_rest}
+            for key in points.keys
+        ],
+    }
+
+
+def _packed(values: np.ndarray[Any, Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
+
+
+@cache
+def _lookmap() -> Any:
+    folder = Path(__file__).parent
+    style = (folder / "lookmap.css").read_text(encoding="utf-8")
+    script = "\n".join(
+        (folder / part).read_text(encoding="utf-8") for part in ("parts.js", "lookmap.js")
+    )
+    return st.components.v2.component("cnsapp_lookmap", css=style, js=script)
+
+
+# --- clusters ---
+
+
+def _clusters(place: Place, now: Status) -> None:
+    opened = st.session_state.get(OPENED)
+    if isinstance(opened, tuple) and opened[0] == now.version:
+        _cluster(place, opened[1])
+        return
+    found = looks.clusters(place.here.app.store, project_id=place.project.id)
+    left = sum(c.n - c.n_looked_at for c in found)
+    st.caption(
+        f"{words.plural(len(found), 'cluster')} of images that look alike, those with most left to "
+        f"label first; {words.plural(left, 'image')} have no label yet. There are more clusters "
+        "than classes on purpose: look through one, then label it as a whole."
+    )
+    n_pages = -(-len(found) // ROWS)
+    page = min(int(st.session_state.get("looks_page") or 1), max(n_pages, 1))
+    shown = found[(page - 1) * ROWS : page * ROWS]
+    previews = looks.list_items(
+        place.here.app.store, image_ids=[i for one in shown for i in one.previews]
+    )
+    items = {item.id: item for item in previews}
+    with st.container(border=True, gap="small", key="looks_clusters"):
+        for at, one in enumerate(shown):
+            if at:
+                st.html('<div class="cns-line"></div>')
+            _row(place, one, items, now)
+    if n_pages > 1:
+        st.pagination(n_pages, key="looks_page")
+
+
+def _row(place: Place, one: Cluster, items: Mapping[int, ImageItem], now: Status) -> None:
+    pictures, facts, button = st.columns([6, 4, 1.2], vertical_alignment="center")
+    shown = [items[i] for i in one.previews if i in items]
+    pictures.html(
+        '<div style="display:flex;gap:6px">'
+        + "".join(
+            f'<img src="{text(thumb_url(item.id, item.version))}" alt="" loading="lazy" '
+            f'title="{text(item.name)}" style="width:76px;height:76px;object-fit:cover;'
+            'border-radius:5px">'
+            for item in shown
+        )
+        + "</div>"
+    )
+    facts.html(
+        f"<div><b>Cluster {one.id + 1}</b> · {words.plural(one.n, 'image')}<br>"
+        f'<span class="cns-muted cns-small">{_labelled(place, one)}</span></div>'
+    )
+    button.button("Open", key=f"looks_open_{one.id}", width="stretch", on_click=_open,
+                  args=((now.version, one.id),))  # fmt: skip
+
+
+def _labelled(place: Place, one: Cluster) -> str:
+    """Return how much of a cluster is labelled, and as what, as HTML."""
+    if not one.n_labelled:
+        return "none labelled"
+    said = f"{one.n_labelled:,} labelled"
+    if place.blind:
+        return said
+    known = {c.id: c for c in place.classes}
+    named = [(known[i], n) for i, n in one.per_class.items() if i in known]
+    parts = [f"{swatch(c.color)}{text(c.name)} {n:,}" for c, n in named[:3]]
+    if len(named) > 3:
+        parts.append(f"{len(named) - 3} more")
+    return f"{said}: " + " · ".join(parts)
+
+
+def _open(opened: tuple[str, int] | None) -> None:
+    st.session_state[OPENED] = opened
+
+
+def _cluster(place: Place, number: int) -> None:
+    try:
+        ids = looks.cluster_images(
+            place.here.app.store, project_id=place.project.id, cluster_id=number,
+            unlabelled_only=only_unlabelled(),
+        )  # fmt: skip
+    except CnsError as error:
+        _open(None)
+        frame.show_error(error)
+        return
+    st.button("All clusters", icon=":material/arrow_back:", key="looks_back", on_click=_open,
+              args=(None,), type="tertiary")  # fmt: skip
+    show_chosen(
+        place, ids, what=f"in cluster {number + 1}, the most typical first",
+        key="looks_cluster_grid",
+        empty="Every image of this cluster has a label.",
+    )  # fmt: skip
+
+
+# --- similar ---
+
+
+def _similar(place: Place) -> None:
+    asked = asked_for(st.query_params.get("like"))
+    items = [
+        item
+        for item in looks.list_items(place.here.app.store, image_ids=asked)
+        if item.id in looks.in_use(place.here.app.store, place.project.id, asked)
+    ]
+    _find(place)
+    if not items:
+        _starts(place)
+        return
+    st.caption(
+        "Similar to "
+        + ("this image." if len(items) == 1 else f"the middle of these {len(items)} images.")
+        + " Press one of them to go on from it alone."
+    )
+    gallery(
+        [Tile(item.id, thumb_url(item.id, item.version), item.name) for item in items],
+        key="looks_like", side=96, row=True, on_open=lambda i: look_like([i]),
+    )  # fmt: skip
+    found = looks.similar(
+        place.here.app.store, project_id=place.project.id,
+        image_ids=[item.id for item in items], n=PAGE_SIZE, unlabelled_only=only_unlabelled(),
+    )  # fmt: skip
+    show_chosen(
+        place, [match.image_id for match in found], what="the most similar first",
+        key="looks_similar_grid", similar=False, empty="No other image is left.",
+        badges={m.image_id: Badge(f"{m.similarity:.2f}") for m in found},
+    )  # fmt: skip
+
+
+def asked_for(given: str | None) -> list[int]:
+    """Return the image numbers of an address such as `?like=12,15`; what is none is left out."""
+    parts = (given or "").split(",")[:50]
+    return [int(p) for p in parts if p.isascii() and p.isdigit() and 0 < len(p) < 10]
+
+
+def _find(place: Place) -> None:
+    with st.form("looks_find", border=False, width=420):
+        field, button = st.columns([3, 1], vertical_alignment="bottom", gap="small")
+        name = field.text_input(
+            "Similar to which image?", key="looks_name", placeholder="File name or image number"
+        )
+        if button.form_submit_button("Find", key="looks_find_go") and name.strip():
+            found = looks.find_image(
+                place.here.app.store, project_id=place.project.id, name=name.strip()
+            )
+            if found is None:
+                st.warning(f"No image, or more than one, is called “{words.plain(name)}”.")
+            else:
+                st.query_params["like"] = str(found)
+
+
+def _starts(place: Place) -> None:
+    """Show an image of each of the largest clusters, to start from."""
+    found = looks.clusters(place.here.app.store, project_id=place.project.id)
+    first = [one.previews[0] for one in found if one.previews][:STARTS]
+    items: Sequence[ImageItem] = looks.list_items(place.here.app.store, image_ids=first)
+    st.caption("Or start from one of these: each is typical of a cluster.")
+    gallery(
+        [Tile(item.id, thumb_url(item.id, item.version), item.name) for item in items],
+        key="looks_starts", on_open=lambda i: look_like([i]),
+    )  # fmt: skip
