@@ -14,6 +14,7 @@ from cnsapp.imaging.rule import WHITE
 
 Pixels = NDArray[np.uint8]
 STRIP = 512  # rows of a picture copied at a time
+VAST = 30_000_000  # pixels from which gray is not written three times
 
 
 @lru_cache(maxsize=32)
@@ -123,6 +124,19 @@ def as_pixels(image: Image.Image) -> Pixels:
         box = (0, top, image.width, min(top + STRIP, image.height))
         pixels[top : box[3]] = np.asarray(image.crop(box))
     return pixels
+
+
+def spread(gray: Pixels) -> Pixels:
+    """Return (H, W) gray as (H, W, 3); of a vast picture a view that may not be written to."""
+    if gray.size >= VAST:
+        return np.broadcast_to(gray[..., None], (*gray.shape, 3))
+    return np.repeat(gray[..., None], 3, axis=2)
+
+
+def as_one_block(pixels: Pixels) -> Pixels:
+    """Return pixels row after row in memory; what `spread` made of a vast picture as it is."""
+    is_spread = pixels.strides[-1] == 0 and pixels.size >= 3 * VAST
+    return pixels if is_spread else np.ascontiguousarray(pixels)
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -91,7 +91,7 @@ class Reading:
 class Decoded:
     """Samples as the file has them, upright: 8-bit ones are finished RGB, others need a window."""
 
-    samples: NDArray[Any]  # (H, W) or (H, W, 3); uint8 only as finished (H, W, 3)
+    samples: Any  # (H, W) or (H, W, 3), or `Bands` of one page; uint8 only as finished (H, W, 3)
     format: str
     mode: str
     bits: int
@@ -107,7 +107,7 @@ class Decoded:
     @property
     def finished(self) -> bool:
         """Whether the samples are the picture itself."""
-        return self.samples.dtype == np.uint8
+        return bool(self.samples.dtype == np.uint8)
 
 
 _lock = threading.Lock()

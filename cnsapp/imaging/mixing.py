@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnsapp.errors import UnreadableImageError
+from cnsapp.imaging.bands import ROWS
 from cnsapp.imaging.color import rgb_of
 from cnsapp.imaging.rule import Channel, ReadingRule
-from cnsapp.imaging.window import ROWS, find_window, finite_range, sample_kind, to_share
+from cnsapp.imaging.window import find_window, finite_range, sample_kind, to_share
 
 STEPS = 32  # steps a gray level while adding: 6 channels of 255 levels fit into 16 bits
 

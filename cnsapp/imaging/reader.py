@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnsapp.imaging import pillow_files, tiff_files
+from cnsapp.imaging.bands import row_parts
 from cnsapp.imaging.channels import range_of_chosen
-from cnsapp.imaging.color import lay_over, to_rgb
+from cnsapp.imaging.color import as_one_block, lay_over, spread, to_rgb
 from cnsapp.imaging.decoded import Decoded, ImageFacts, Reading, quiet, refusal
 from cnsapp.imaging.limits import LimitError, Limits
 from cnsapp.imaging.rule import ReadingRule
@@ -103,11 +104,11 @@ def read_image(
     try:
         with quiet():
             decoded = _decode(Path(path), Reading(rule, limits, strict))
+            samples = decoded.kind or sample_kind(decoded.samples.dtype)
             pixels = _picture(decoded, rule, strict)
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise refusal(error) from error
     height, width = pixels.shape[:2]
-    samples = decoded.kind or sample_kind(decoded.samples.dtype)
     facts = ImageFacts(
         format=decoded.format,
         mode=decoded.mode,
@@ -185,15 +186,17 @@ def _decode(path: Path, reading: Reading) -> Decoded:
 
 def _picture(decoded: Decoded, rule: ReadingRule, strict: bool) -> NDArray[np.uint8]:
     if decoded.finished:
-        return np.ascontiguousarray(decoded.samples)
+        return as_one_block(decoded.samples)
     shown, notes = to_uint8(decoded.samples, rule, decoded.bits, strict)
+    decoded.samples = shown  # so that the memory of the others is free
     decoded.notes.extend(notes)
     if shown.ndim == 2:
-        shown = np.repeat(shown[..., None], 3, axis=2)
+        shown = spread(shown)
     elif decoded.profile:
-        image = Image.fromarray(shown)
-        image.info["icc_profile"] = decoded.profile
-        shown = np.asarray(to_rgb(image, decoded.notes))
+        for part in row_parts(shown):
+            image = Image.fromarray(part)
+            image.info["icc_profile"] = decoded.profile
+            part[:] = np.asarray(to_rgb(image, decoded.notes))
     if decoded.alpha is not None:
         shown = lay_over(shown, decoded.alpha, rule.background)
-    return np.ascontiguousarray(shown)
+    return as_one_block(shown)

@@ -56,12 +56,22 @@ def _shrunk_pixels(pixels: NDArray[np.uint8], side: int) -> Image.Image:
     block = (int(width / size[0] / GAP) or 1, int(height / size[1] / GAP) or 1)
     if block == (1, 1):
         return _shrunk(Image.fromarray(pixels), side)
+    is_gray = pixels.strides[-1] == 0  # as `color.spread` makes it
+    channels = [
+        _shrunk_channel(pixels[..., i], block, size) for i in range(1 if is_gray else 3)
+    ]  # one by one: together they would take as much memory again as a scan
+    return Image.merge("RGB", channels * 3 if is_gray else channels)
+
+
+def _shrunk_channel(
+    channel: NDArray[np.uint8], block: tuple[int, int], size: tuple[int, int]
+) -> Image.Image:
+    height, width = channel.shape
+    reduced = Image.new("L", (-(-width // block[0]), -(-height // block[1])))
     rows = STRIP // block[1] * block[1] or block[1]
-    strips = [
-        np.asarray(Image.fromarray(pixels[top : top + rows]).reduce(block))
-        for top in range(0, height, rows)
-    ]
-    reduced = Image.fromarray(np.concatenate(strips))
+    for top in range(0, height, rows):
+        strip = Image.fromarray(np.ascontiguousarray(channel[top : top + rows]))
+        reduced.paste(strip.reduce(block), (0, top // block[1]))
     box = (0, 0, width / block[0], height / block[1])
     return reduced.resize(size, Image.Resampling.BICUBIC, box=box)
 

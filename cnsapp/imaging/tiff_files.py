@@ -7,13 +7,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging import pillow_files
-from cnsapp.imaging.color import alpha_note, to_rgb, upright
+from cnsapp.imaging.color import upright
 from cnsapp.imaging.decoded import (
     Decoded,
     Reading,
@@ -25,16 +24,17 @@ from cnsapp.imaging.decoded import (
 from cnsapp.imaging.limits import LimitError, Limits
 from cnsapp.imaging.mixing import mix
 from cnsapp.imaging.rule import Channel, ReadingRule
-from cnsapp.imaging.tiff_stack import Stack, check_page, find_stack, open_tiff, whole
+from cnsapp.imaging.tiff_bands import Plane
+from cnsapp.imaging.tiff_colors import convert, depth, inverted, orientation_of, widened
+from cnsapp.imaging.tiff_pages import in_words, whole
+from cnsapp.imaging.tiff_stack import Stack, check_page, find_stack, open_tiff
 from cnsapp.imaging.window import sample_kind
 
-BITS, COMPRESSION, ORIENTATION, SAMPLE_FORMAT = 258, 259, 274, 339
+BITS, COMPRESSION, SAMPLE_FORMAT = 258, 259, 339
 UNSIGNED = 1
 # libtiff may lack these (JPEG 2000, LERC, Zstandard, WebP) and complains on the terminal
 RARE_COMPRESSIONS = (33003, 33005, 34712, 34887, 50000, 50001)
 PLAIN_MODES = ("1", "L", "P", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr", "LA", "PA")
-PICTURE_CODECS = (6, 7, 33003, 33005, 33007, 34712, 34892, 50001)  # they give RGB by themselves
-NO_PICTURE = ("CIELAB", "ICCLAB", "ITULAB", "LOGLUV")
 
 
 def decode(path: Path, reading: Reading) -> Decoded:
@@ -49,11 +49,11 @@ def decode(path: Path, reading: Reading) -> Decoded:
         if stack.is_plain:
             return _decode_pages(path, stack, reading)
         try:
-            return _decode_stack(stack, reading)
+            return _decode_stack(path, stack, reading)
         except UnreadableImageError:
             raise
         except Exception as error:  # codecs raise many kinds
-            raise _in_words(error) from error
+            raise in_words(error) from error
 
 
 @contextmanager
@@ -66,9 +66,9 @@ def opened_stack(path: Path, limits: Limits) -> Iterator[Stack]:
 def gray(stack: Stack, samples: NDArray[Any]) -> NDArray[Any]:
     """Return one channel's (H, W) samples upright, white at the top of their range."""
     page = stack.page
-    samples = upright(_widened(samples, page), _orientation(page, []))
+    samples = upright(widened(samples, page), orientation_of(page, []))
     if getattr(page.photometric, "name", "") == "MINISWHITE":
-        samples = _inverted(samples, _depth(page))
+        samples = inverted(samples, depth(page))
     return samples
 
 
@@ -94,7 +94,7 @@ def chosen_channels(rule: ReadingRule, channels: int, notes: list[str]) -> list[
     return found
 
 
-def _decode_stack(stack: Stack, reading: Reading) -> Decoded:
+def _decode_stack(path: Path, stack: Stack, reading: Reading) -> Decoded:
     rule, page = reading.rule, stack.page
     planes = wanted_pages(rule, stack.planes)
     notes = pages_note(rule, stack.planes, "planes" if stack.lead else "pages")
@@ -110,19 +110,32 @@ def _decode_stack(stack: Stack, reading: Reading) -> Decoded:
             for index, samples in stack.grays(list(by_index), planes)
             for channel in by_index[index]
         )
-        mixed = mix(found, rule, _depth(page), notes, reading.strict)
+        mixed = mix(found, rule, depth(page), notes, reading.strict)
         _note_orientation(page, notes)
-        decoded = Decoded(mixed, "TIFF", "gray", _depth(page), stack.planes, notes)
+        decoded = Decoded(mixed, "TIFF", "gray", depth(page), stack.planes, notes)
     elif stack.channels > 1:
         notes.append(f"The file has {stack.channels} channels; the first is shown in gray.")
-        samples = next(stack.grays([0], planes))[1]
-        decoded = _convert(page, samples, rule, one_sample=True)
+        single = _large_plane(path, stack, reading, planes) if stack.samples == 1 else None
+        if single is not None:
+            decoded = single.decode()
+        else:
+            samples = next(stack.grays([0], planes))[1]
+            decoded = convert(page, samples, rule, one_sample=True)
         decoded.notes[:0] = notes
     else:
-        parts = (_convert(page, stack.raw(0, plane), rule) for plane in planes)
-        decoded = projected(parts)
+        single = _large_plane(path, stack, reading, planes)
+        parts = (convert(page, stack.raw(0, plane), rule) for plane in planes)
+        decoded = projected(parts) if single is None else single.decode()
         decoded.notes[:0] = notes
     return _with_facts(decoded, stack)
+
+
+def _large_plane(path: Path, stack: Stack, reading: Reading, planes: range) -> Plane | None:
+    """Return the one plane that is shown where it can and should be read band by band."""
+    if len(planes) > 1:
+        return None
+    plane = Plane(path, stack, reading, plane=planes[0])
+    return plane if plane.is_large_and_plain else None
 
 
 def _with_facts(decoded: Decoded, stack: Stack) -> Decoded:
@@ -156,12 +169,26 @@ def _decode_pages(path: Path, stack: Stack, reading: Reading) -> Decoded:
         def read(number: int) -> Decoded:
             return _read_page(image, stack.tiff, stack.pages[number], reading)
 
-        decoded = projected(map(read, numbers))
+        decoded = _by_bands(path, stack, reading, numbers) or projected(map(read, numbers))
         decoded.notes[:0] = pages_note(reading.rule, len(stack.pages))
         if numbers[0] > 0:
             decoded.kind = "uint8" if first else _kind(stack.page)
             decoded.transparent = _is_transparent(stack.page)
     return _with_facts(decoded, stack)
+
+
+def _by_bands(path: Path, stack: Stack, reading: Reading, numbers: range) -> Decoded | None:
+    """Return a large plain page; None where there is none, or Pillow may know better."""
+    try:
+        plane = _large_plane(path, stack, reading, numbers)
+        if plane is None:
+            return None
+        check_page(plane.page, reading.limits)
+        return plane.decode()
+    except (UnreadableImageError, MemoryError):
+        raise
+    except Exception:  # any complaint of the decoder
+        return None
 
 
 def _read_page(image: Image.Image | None, tiff: Any, number: int, reading: Reading) -> Decoded:
@@ -180,11 +207,11 @@ def _read_page(image: Image.Image | None, tiff: Any, number: int, reading: Readi
     try:
         page = tiff.pages[number]
         check_page(page, reading.limits)
-        return _convert(page, whole(page), reading.rule)
+        return convert(page, whole(page), reading.rule)
     except UnreadableImageError:
         raise
     except Exception as error:  # codecs raise many kinds
-        raise _in_words(error) from error
+        raise in_words(error) from error
 
 
 def _by_pillow_alone(path: Path, reading: Reading, first: Exception) -> Decoded:
@@ -215,165 +242,9 @@ def _as_tuple(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, tuple) else (int(value),)
 
 
-def _in_words(error: Exception) -> UnreadableImageError:
-    text = str(error)
-    if "codec" in text.lower() or "not supported" in text.lower():
-        return UnreadableImageError(
-            f"The TIFF uses a compression that cannot be decoded here ({text[:120]}).",
-            "",
-            "Save it as TIFF with LZW compression or none.",
-        )
-    return refusal(error)
-
-
-def _convert(
-    page: Any, samples: NDArray[Any], rule: ReadingRule, *, one_sample: bool = False
-) -> Decoded:
-    """Return a page's samples as a picture, upright; `one_sample`: they are one channel of it."""
-    photometric = getattr(page.photometric, "name", str(page.photometric))
-    notes: list[str] = []
-    if samples.dtype.kind == "c":
-        raise UnreadableImageError("The TIFF holds complex numbers, which are not a picture.")
-    if samples.ndim == 3 and page.axes == "SYX":
-        samples = np.moveaxis(samples, 0, -1)
-    if samples.ndim not in (2, 3) or page.axes not in ("YX", "YXS", "SYX"):
-        raise UnreadableImageError(
-            f"The first TIFF page has the axes {page.axes}, not those of a picture.",
-            "",
-            "Save one plane of it as TIFF or PNG.",
-        )
-    samples = upright(samples, _orientation(page, notes))
-    if photometric != "PALETTE":
-        samples = _widened(samples, page)
-    alpha = None
-    if not one_sample:
-        samples, alpha = _split_alpha(page, samples, notes)
-    transparent = alpha is not None
-    if alpha is not None and alpha.min(initial=1) < 1:
-        notes.append(alpha_note(rule.background))
-    bits = _depth(page)
-    if photometric == "PALETTE":
-        samples = np.moveaxis((np.asarray(page.colormap) >> 8).astype(np.uint8)[:, samples], 0, -1)
-    elif photometric == "MINISWHITE":
-        samples = _inverted(samples, bits)
-    elif photometric == "SEPARATED":
-        return _from_cmyk(samples, page, notes)
-    elif (
-        photometric in ("CIELAB", "YCBCR")
-        and samples.dtype == np.uint8
-        and (samples.ndim == 3 and page.compression not in PICTURE_CODECS)
-    ):
-        samples = _from_other_colors(samples, photometric, notes)
-    elif photometric in NO_PICTURE or (photometric == "YCBCR" and samples.dtype != np.uint8):
-        raise UnreadableImageError(f"The TIFF has {bits}-bit {photometric} colours.", "",
-                                   "Save it as 8- or 16-bit RGB.")  # fmt: skip
-    mode = "gray" if samples.ndim == 2 else "RGB"
-    decoded = Decoded(samples, "TIFF", mode, bits, 1, notes, alpha, _profile(page))
-    decoded.transparent = transparent
-    return _finished(decoded, rule.background) if samples.dtype == np.uint8 else decoded
-
-
-def _from_other_colors(samples: NDArray[Any], photometric: str, notes: list[str]) -> NDArray[Any]:
-    mode = {"CIELAB": "LAB", "YCBCR": "YCbCr"}[photometric]
-    size = (samples.shape[1], samples.shape[0])
-    data = np.ascontiguousarray(samples[..., :3]).tobytes()
-    return np.asarray(to_rgb(Image.frombytes(mode, size, data, "raw", mode), notes))
-
-
-def _depth(page: Any) -> int:
-    return int(np.max(page.bitspersample))
-
-
-def _widened(samples: NDArray[Any], page: Any) -> NDArray[Any]:
-    """Return samples of fewer than 8 bits over the whole range of 8."""
-    bits = _depth(page)
-    if samples.dtype == bool:
-        return samples.astype(np.uint8) * 255
-    if samples.dtype == np.uint8 and bits < 8:
-        top = 2**bits - 1
-        table = (np.arange(256) * 255 // top).clip(0, 255).astype(np.uint8)
-        return np.asarray(table[samples])
-    return samples
-
-
 def _is_transparent(page: Any) -> bool:
     return any(int(value) in (1, 2) for value in page.extrasamples)
 
 
 def _note_orientation(page: Any, notes: list[str]) -> None:
-    _orientation(page, notes)
-
-
-def _finished(decoded: Decoded, background: str) -> Decoded:
-    """Bring 8-bit samples to the finished picture, as Pillow's files are."""
-    samples, alpha = decoded.samples, decoded.alpha
-    image = Image.fromarray(np.ascontiguousarray(samples))
-    if alpha is not None:
-        image = image.convert("RGBA")
-        image.putalpha(Image.fromarray((alpha * 255 + 0.5).astype(np.uint8)))
-    if decoded.profile:
-        image.info["icc_profile"] = decoded.profile
-    decoded.samples, decoded.alpha = np.asarray(to_rgb(image, decoded.notes, background)), None
-    return decoded
-
-
-def _from_cmyk(samples: NDArray[Any], page: Any, notes: list[str]) -> Decoded:
-    if samples.dtype == np.uint16:
-        samples = (samples >> 8).astype(np.uint8)
-        notes.append("16-bit CMYK reduced to 8 bits.")
-    if samples.dtype != np.uint8 or samples.ndim != 3 or samples.shape[2] != 4:
-        raise UnreadableImageError("The TIFF has separated colours other than CMYK.", "",
-                                   "Save it as RGB.")  # fmt: skip
-    image = Image.frombytes("CMYK", samples.shape[1::-1], np.ascontiguousarray(samples).tobytes())
-    if _profile(page):
-        image.info["icc_profile"] = _profile(page)
-    bits = int(np.max(page.bitspersample))
-    return Decoded(np.asarray(to_rgb(image, notes)), "TIFF", "CMYK", bits, 1, notes)
-
-
-def _split_alpha(
-    page: Any, samples: NDArray[Any], notes: list[str]
-) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """Return (H, W) or (H, W, 3 or 4) colour samples, and the opacity where the file has one."""
-    if samples.ndim == 2:
-        return samples, None
-    extra = [int(value) for value in page.extrasamples]
-    n_color = samples.shape[2] - len(extra)
-    n_color = {1: 1, 2: 1, 3: 3, 4: 4}.get(n_color, 1 if n_color < 3 else 3)
-    if int(page.photometric) == 3:
-        n_color = 1
-    color = samples[..., 0] if n_color == 1 else samples[..., :n_color]
-    if not extra or extra[0] not in (1, 2):
-        if samples.shape[2] > n_color and extra:
-            notes.append(f"{len(extra)} further channels are not shown.")
-        return color, None
-    top = np.iinfo(samples.dtype).max if samples.dtype.kind in "ui" else 1
-    alpha = np.clip(samples[..., n_color].astype(np.float32) / np.float32(top), 0, 1)
-    alpha = alpha.astype(np.float32)
-    if extra[0] == 1:  # colours were stored multiplied by the opacity: undo it
-        share = np.maximum(alpha, 1 / max(top, 65535))
-        share = share if color.ndim == 2 else share[..., None]
-        color = np.clip(color / share, 0, top).astype(samples.dtype)
-    return color, alpha
-
-
-def _inverted(samples: NDArray[Any], bits: int) -> NDArray[Any]:
-    if samples.dtype.kind == "u":
-        top = max(255, 2**bits - 1)
-        return np.asarray(top - samples, samples.dtype)
-    inverted = -1 - samples if samples.dtype.kind == "i" else samples.max() - samples
-    return np.asarray(inverted, samples.dtype)
-
-
-def _orientation(page: Any, notes: list[str]) -> int:
-    tag = page.tags.get(ORIENTATION)
-    value = int(tag.value) if tag is not None and str(tag.value).isdigit() else 1
-    if value in range(2, 9):
-        notes.append("Turned upright by the file's orientation mark.")
-        return value
-    return 1
-
-
-def _profile(page: Any) -> bytes | None:
-    profile = getattr(page, "iccprofile", None)
-    return bytes(profile) if profile else None
+    orientation_of(page, notes)

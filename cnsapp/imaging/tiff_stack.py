@@ -16,6 +16,7 @@ from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging.decoded import brightest
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.tiff_meta import ChannelMeta, describe
+from cnsapp.imaging.tiff_pages import bands_of, plain_bands, some_samples, whole
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says, our notes say in words
 
@@ -26,9 +27,6 @@ SUBFILE_TYPE, SUB_IFDS = 254, 330
 SMALLER_COPY_OR_MASK = 1 | 4
 MAX_TAGS = 4096
 GRAYS = (0, 1)  # photometric: white is zero, black is zero
-PLANAR = 2
-JPEGS = (6, 7, 33007, 34892)
-BLOCK = 1 << 24  # bytes of an uncompressed page read at a time
 
 
 @dataclass
@@ -92,19 +90,29 @@ class Stack:
 
     def raw(self, channel: int, plane: int) -> NDArray[Any]:
         """Return a page as it is stored, in the axes of `page`, at the first time."""
+        page, start = self.place(channel, plane)
+        if start is None:
+            return whole(page)
+        dtype = np.dtype(self.tiff.byteorder + page.dtype.char)
+        handle = self.tiff.filehandle
+        handle.seek(start)
+        samples: NDArray[Any] = handle.read_array(dtype, math.prod(page.shape))
+        return samples.reshape(page.shape)
+
+    def bands(self, channel: int, plane: int) -> Iterator[NDArray[Any]]:
+        """Yield what `raw` returns, a band of rows at a time."""
+        page, start = self.place(channel, plane)
+        yield from bands_of(page) if start is None else plain_bands(page, start)
+
+    def place(self, channel: int, plane: int) -> tuple[Any, int | None]:
+        """Return the page of a plane; and where it is not listed, one like it and its place."""
         if not self.lead:
-            return whole(self.tiff.pages[self.pages[plane]])
+            return self.tiff.pages[self.pages[plane]], None
         number = self._number(channel // self.samples, plane)
         found = self._found(number)
         if found is not None:
-            return whole(found)
-        at = self.page.dataoffsets[0] + number * self.page.nbytes  # ImageJ: one page, many planes
-        dtype = np.dtype(self.tiff.byteorder + self.page.dtype.char)
-        count = math.prod(self.page.shape)
-        handle = self.tiff.filehandle
-        handle.seek(at)
-        samples: NDArray[Any] = handle.read_array(dtype, count)
-        return samples.reshape(self.page.shape)
+            return found, None
+        return self.page, self.page.dataoffsets[0] + number * self.page.nbytes  # by ImageJ
 
     def grays(
         self, channels: Sequence[int], planes: Sequence[int]
@@ -135,18 +143,12 @@ class Stack:
         """Return (k, H, W) of channels that lie in one page."""
         if self.samples == 1:
             return self.raw(channels[0], plane)[None]
-        page = self._page(channels[0] // self.samples, plane)
+        page = self.place(channels[0], plane)[0]
         if page.keyframe.samplesperpixel < self.page.samplesperpixel:
             raise UnreadableImageError(
                 "A later page of the file has fewer channels than the first."
             )
         return some_samples(page, [channel % self.samples for channel in channels])
-
-    def _page(self, channel: int, plane: int) -> Any:
-        if not self.lead:
-            return self.tiff.pages[self.pages[plane]]
-        found = self._found(self._number(channel, plane))
-        return self.page if found is None else found
 
     def _found(self, number: int) -> Any:
         """Return the page that holds a plane, or None where planes follow each other unlisted."""
@@ -274,99 +276,6 @@ def _describe(stack: Stack) -> None:
     ):
         return  # neither listed nor one after another
     stack.lead = tuple(lead)
-
-
-def whole(page: Any) -> NDArray[Any]:
-    """Return a page's samples in its own axes.
-
-    Raises
-    ------
-    UnreadableImageError
-        Part of it is missing in the file.
-    """
-    check_complete(page)
-    samples: NDArray[Any] = page.asarray()
-    return samples
-
-
-def check_complete(page: Any) -> None:
-    """Raise UnreadableImageError when a page's data reach beyond the end of its file."""
-    ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
-    if not ends or max(ends) > page.parent.filehandle.size:  # tifffile may fill in zeros
-        raise UnreadableImageError(
-            "The file is cut off: only part of the picture is there.",
-            "",
-            "Copy it again from where it came from.",
-        )
-
-
-def some_samples(page: Any, wanted: Sequence[int]) -> NDArray[Any]:
-    """Return (k, H, W) of some of a page's samples, decoding a strip or tile at a time."""
-    check_complete(page)
-    frame = page.keyframe
-    if frame.is_contiguous and frame.is_final:
-        return _from_plain(page, wanted)
-    out = np.zeros((len(wanted), frame.imagelength, frame.imagewidth), frame.dtype)
-    n = math.prod(frame.chunked) // (frame.samplesperpixel if _is_planar(frame) else 1)
-    chosen = (
-        [s * n + i for s in sorted(set(wanted)) for i in range(n)]
-        if _is_planar(frame)
-        else list(range(n))
-    )
-    more: dict[str, Any] = {"_fullsize": frame.is_tiled}
-    if frame.compression in JPEGS:
-        more |= {"jpegtables": page.jpegtables, "jpegheader": frame.jpegheader}
-    handle = page.parent.filehandle
-    for index in chosen:
-        offset, count = page.dataoffsets[index], page.databytecounts[index]
-        if not count:
-            continue  # a tile that was never written
-        handle.seek(offset)
-        segment, (sample, _, y, x, _), _ = frame.decode(handle.read(count), index, **more)
-        if segment is not None:
-            _put(out, segment[0], wanted, sample if _is_planar(frame) else None, y, x)
-    return out
-
-
-def _is_planar(frame: Any) -> bool:
-    return int(frame.planarconfig) == PLANAR and frame.samplesperpixel > 1
-
-
-def _put(
-    out: NDArray[Any],
-    segment: NDArray[Any],
-    wanted: Sequence[int],
-    sample: int | None,
-    y: int,
-    x: int,
-) -> None:
-    height, width = min(len(segment), out.shape[1] - y), min(segment.shape[1], out.shape[2] - x)
-    for place, number in enumerate(wanted):
-        if sample is None or sample == number:
-            part = segment[:height, :width, number if sample is None else 0]
-            out[place, y : y + height, x : x + width] = part
-
-
-def _from_plain(page: Any, wanted: Sequence[int]) -> NDArray[Any]:
-    """Return samples of an uncompressed page, reading a few rows at a time."""
-    frame, handle = page.keyframe, page.parent.filehandle
-    height, width, samples = frame.imagelength, frame.imagewidth, frame.samplesperpixel
-    dtype = np.dtype(page.parent.byteorder + frame.dtype.char)
-    out = np.empty((len(wanted), height, width), frame.dtype)
-    start = page.dataoffsets[0]
-    if _is_planar(frame):
-        for place, number in enumerate(wanted):
-            handle.seek(start + number * height * width * dtype.itemsize)
-            out[place] = handle.read_array(dtype, height * width).reshape(height, width)
-        return out
-    rows = max(1, BLOCK // (width * samples * dtype.itemsize))
-    for y in range(0, height, rows):
-        n = min(rows, height - y)
-        handle.seek(start + y * width * samples * dtype.itemsize)
-        block = handle.read_array(dtype, n * width * samples).reshape(n, width, samples)
-        for place, number in enumerate(wanted):
-            out[place, y : y + n] = block[:, :, number]
-    return out
 
 
 def open_tiff(path: Any) -> Any:

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnsapp.errors import UnreadableImageError
+from cnsapp.imaging.bands import Samples, row_parts
 from cnsapp.imaging.rule import ReadingRule
 
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of usual detectors and files
 SAMPLED = 1_000_000  # values that percentiles are taken from
 LOW_SHARE, HIGH_SHARE = 0.1, 99.9  # percentiles that become black and white
-ROWS = 512  # rows windowed at a time, so that floats of large images need little memory
 
 
 class WindowMissingError(UnreadableImageError):
@@ -62,31 +62,28 @@ def fit_window(kind: str, low: float, high: float) -> tuple[float, float]:
     return float(low), float(high) if high > low else float(low) + 1.0
 
 
-def finite_range(samples: NDArray[Any]) -> tuple[float, float] | None:
+def finite_range(samples: Samples) -> tuple[float, float] | None:
     """Return the smallest and the largest finite value, or None when there is none."""
-    ends = [_ends(part) for part in _row_parts(samples)]
-    seen = [pair for pair in ends if pair is not None]
-    if not seen:
-        return None
-    return min(low for low, _ in seen), max(high for _, high in seen)
+    return _joined(map(_ends, row_parts(samples)))
 
 
-def measure(parts: Iterable[NDArray[Any]]) -> SampleRange | None:
+def measure(parts: Iterable[Samples]) -> SampleRange | None:
     """Return the range over arrays of one kind, taken one by one; None without a finite value."""
     kind, ends, sampled = "", [], []
     for samples in parts:
         kind = kind or sample_kind(samples.dtype)
-        pair = finite_range(samples)
-        if pair is None:
-            continue
-        ends.append(pair)
         step = math.ceil(math.sqrt(max(1, samples.size / SAMPLED)))
-        some = samples[::step, ::step]
-        sampled.append(some[np.isfinite(some)].ravel())
-    values = np.concatenate(sampled) if sampled else np.empty(0)
-    if not ends:
+        top = 0
+        for rows in row_parts(samples):  # every step-th row and column of the whole
+            ends.append(_ends(rows))
+            some = rows[-top % step :: step, ::step]
+            sampled.append(some[np.isfinite(some)].ravel())
+            top += len(rows)
+    found = _joined(ends)
+    if found is None:
         return None
-    low, high = min(pair[0] for pair in ends), max(pair[1] for pair in ends)
+    low, high = found
+    values = np.concatenate(sampled)
     p_low, p_high = np.percentile(values, [LOW_SHARE, HIGH_SHARE]) if values.size else (low, high)
     return SampleRange(kind, low, high, float(p_low), float(p_high))
 
@@ -125,7 +122,7 @@ def find_window(
 
 
 def to_uint8(
-    samples: NDArray[Any], rule: ReadingRule, bits: int, strict: bool = False
+    samples: Samples, rule: ReadingRule, bits: int, strict: bool = False
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """Return the samples as 8-bit values through the rule's window, and notes on what was done.
 
@@ -148,22 +145,34 @@ def to_uint8(
         As `find_window`.
     """
     kind = sample_kind(samples.dtype)
-    ends = finite_range(samples)
+    window = rule.window(kind)
+    if window is None:
+        ends = finite_range(samples)
+        if ends is None:
+            raise _nothing_finite()
+        low, high = find_window(kind, bits, ends, rule, strict)
+    else:
+        low, high = window
+    table = to_gray(np.arange(65536), low, high) if samples.dtype == np.uint16 else None
+    out = np.empty(samples.shape, np.uint8)
+    done, found = 0, []
+    for part in row_parts(samples):
+        shown = to_gray(part, low, high) if table is None else table[part]
+        out[done : done + len(part)] = shown
+        done += len(part)
+        found.append(_ends(part))
+    ends = _joined(found)
     if ends is None:
-        raise UnreadableImageError("The image holds no finite value: every sample is NaN.")
-    low, high = find_window(kind, bits, ends, rule, strict)
-    whose = "the project's" if rule.window(kind) else "the default"
+        raise _nothing_finite()
+    whose = "the project's" if window else "the default"
     notes = [f"{kind} samples shown from {low:g} (black) to {high:g} (white), {whose} window."]
     if ends[0] < low or ends[1] > high:
         notes.append(f"Values from {ends[0]:g} to {ends[1]:g} reach outside and were clipped.")
-    if samples.dtype == np.uint16:
-        return to_gray(np.arange(65536), low, high)[samples], notes
-    out = np.empty(samples.shape, np.uint8)
-    done = 0
-    for part in _row_parts(samples):
-        out[done : done + len(part)] = to_gray(part, low, high)
-        done += len(part)
     return out, notes
+
+
+def _nothing_finite() -> UnreadableImageError:
+    return UnreadableImageError("The image holds no finite value: every sample is NaN.")
 
 
 def to_gray(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
@@ -200,6 +209,8 @@ def _ends(part: NDArray[Any]) -> tuple[float, float] | None:
     return (float(part.min()), float(part.max())) if part.size else None
 
 
-def _row_parts(samples: NDArray[Any]) -> Iterable[NDArray[Any]]:
-    for start in range(0, len(samples), ROWS):
-        yield samples[start : start + ROWS]
+def _joined(ends: Iterable[tuple[float, float] | None]) -> tuple[float, float] | None:
+    seen = [pair for pair in ends if pair is not None]
+    if not seen:
+        return None
+    return min(low for low, _ in seen), max(high for _, high in seen)
