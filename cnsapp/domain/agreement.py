@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cnsapp.domain.metrics import unit_numbers
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -270,7 +272,7 @@ def _interval(
     n_resamples: int,
 ) -> Interval | None:
     if groups is not None and any(groups):
-        units = _units(groups)
+        units = unit_numbers(groups, len(rows))
         per_unit = np.zeros((int(units.max()) + 1, rows.shape[1]))
         np.add.at(per_unit, units, rows)
     else:
@@ -295,13 +297,6 @@ def _interval(
         return None
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
-
-
-def _units(groups: Groups) -> Ints:
-    """Number the groups; an image without one gets a number of its own."""
-    numbers: dict[object, int] = {}
-    keys = [group or (i,) for i, group in enumerate(groups)]
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def _pairs(a: Sequence[Label], b: Sequence[Label]) -> tuple[Ints, Ints, Ints, int]:

@@ -119,7 +119,7 @@ def bootstrap_interval(
     Efron and Tibshirani, An introduction to the bootstrap, 1993; Field and Welsh, Bootstrapping
     clustered data, JRSS B 2007.
     """
-    units = _unit_numbers(groups, len(y_true))
+    units = unit_numbers(groups, len(y_true))
     n_units = int(units.max()) + 1 if len(units) else 0
     if n_units < 2:
         return None
@@ -139,7 +139,8 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _unit_numbers(groups: Sequence[str | None] | None, n: int) -> Ints:
+def unit_numbers(groups: Sequence[str | None] | None, n: int) -> Ints:
+    """Number what is drawn together (N,): groups; an image without one, or all where none has."""
     if groups is None or not any(groups):
         return np.arange(n, dtype=np.int64)
     numbers: dict[object, int] = {}
@@ -180,7 +181,7 @@ def evaluate(
     by_group = groups is not None and any(groups)
     return Evaluation(
         n=len(true),
-        n_groups=int(_unit_numbers(groups, len(true)).max()) + 1 if by_group else None,
+        n_groups=int(unit_numbers(groups, len(true)).max()) + 1 if by_group else None,
         balanced_accuracy=balanced_accuracy(confusion),
         interval=bootstrap_interval(true, pred, n_classes, groups, seed=seed),
         interval_by="group" if by_group else "image",
