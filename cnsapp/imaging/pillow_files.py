@@ -137,8 +137,10 @@ def finish(image: Image.Image, kind: str, bits: int, rule: ReadingRule) -> Decod
     """Decode the current frame of an opened picture: upright, and sRGB with at most 8 bits."""
     mode = MODE_WORDS.get(image.mode, image.mode.removeprefix("I;16") or "gray")
     notes: list[str] = []
+    if kind == "TIFF":
+        _orientation(image, notes)  # Pillow turns it as it loads, and takes the mark away
     image.load()
-    turned = _upright(image, notes)
+    turned = _upright(image, notes if kind != "TIFF" else [])
     if kind == "JPEG" and turned.mode == "CMYK" and "adobe" not in image.info:
         turned = ImageChops.invert(turned)  # only Adobe's programs store ink upside down
     transparent = is_transparent(turned)

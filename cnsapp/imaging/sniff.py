@@ -20,6 +20,8 @@ SUFFIXES = {
     "AVIF": ".avif",
 }
 
+IN_WORDS = "JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000 and AVIF"
+
 _IMAGES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -119,7 +121,7 @@ def _not_an_image(path: Path, head: bytes) -> str:
         return "The file is a drawing or XML text (SVG), not a picture made of pixels."
     if all(byte in b"\t\n\r\f" or byte >= 32 for byte in head):
         return "Not an image: the content is text."
-    return "Not an image of a known kind (JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000, AVIF)."
+    return f"Not an image of a known kind ({IN_WORDS})."
 
 
 def _is_dicom(path: Path) -> bool:

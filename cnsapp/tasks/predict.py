@@ -14,6 +14,7 @@ import numpy as np
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError
+from cnsapp.imaging.sniff import IN_WORDS
 from cnsapp.imaging.tiling import TileSettings, slide_um
 from cnsapp.jobs.context import JobContext
 from cnsapp.ml.streams import prefetch
@@ -191,11 +192,15 @@ def _write(
 
 def _nothing_read(failed: Sequence[dict[str, str]]) -> CnsError:
     first = failed[0]
-    return CnsError(
-        f"None of the {len(failed)} files could be read; {first['file']}: {first['reason']}",
-        "",
-        "Choose JPEG, PNG or TIFF images.",
-    )
+    if len(failed) == 1:
+        what = f"{first['file']} could not be read: {first['reason']}"
+    else:
+        what = (
+            f"None of the {len(failed):,} files could be read. "
+            f"The first, {first['file']}: {first['reason']}"
+        )
+    slides = ".svs, .ndpi, .mrxs, .scn, .bif, pyramidal TIFF and OME-TIFF"
+    return CnsError(what, "", f"What is read: {IN_WORDS}, and whole slides ({slides}).")
 
 
 def _message(done: int, total: int, seconds: float) -> str:

@@ -15,6 +15,7 @@ from PIL import Image as Picture
 
 from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from cnsapp.imaging.sniff import IN_WORDS, SUFFIXES
 from cnsapp.jobs.running import run_here
 from cnsapp.services import explaining, jobs
 from cnsapp.services.models import latest_model
@@ -97,10 +98,16 @@ def test_nothing_readable_fails_in_words_and_leaves_no_table(world: World, tmp_p
     (tmp_path / "bad" / "x.png").write_bytes(b"nothing")
     job = predicted(world.app, world, tmp_path / "bad")
     assert job.state == "failed"
-    assert "None of the 1 files could be read; x.png" in (job.error or "")
+    said = job.error or ""
+    assert said.startswith("x.png could not be read: Not an image: the content is text.")
+    assert "JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000 and AVIF, and whole slides (.svs" in said
+    assert IN_WORDS.upper().replace(" ", "").replace("AND", ",").split(",") == list(SUFFIXES)
     assert not list(world.app.store.path("exports").glob(f"*prediction-{job.id}*"))
-    with pytest.raises(CnsError, match="None of the 1 files"):
+    with pytest.raises(CnsError, match="could not be read"):
         read_results(world.app, job_id=job.id)
+    (tmp_path / "bad" / "y.tif").write_bytes(b"")
+    said = predicted(world.app, world, tmp_path / "bad").error or ""
+    assert said.startswith("None of the 2 files could be read. The first, x.png: Not an image")
 
 
 def test_a_path_that_is_missing_or_outside_is_refused(world: World, tmp_path: Path) -> None:

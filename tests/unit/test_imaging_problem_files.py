@@ -121,7 +121,9 @@ OUTCOMES: dict[str, Opens | str] = {
     "exif_imagemagick_orientation.png": Opens(
         512, 512, "RGB", 8, like=upside_down, note="Turned upright"
     ),
-    "g4_orientation_6.tif": Opens(590, 88, "black and white", 1, like=ones_are_black_turned),
+    "g4_orientation_6.tif": Opens(
+        590, 88, "black and white", 1, like=ones_are_black_turned, note="Turned upright"
+    ),
     "hopper.Lab.tif": Opens(128, 128, "LAB", 8, at=HOPPER, like=hopper, within=6, note="Lab"),
     "hopper.webp": Opens(128, 128, "RGB", 8, at=HOPPER, like=hopper, within=8),
     "hopper_lzw.tif": Opens(128, 128, "RGB", 8, at={(32, 32): BLUE}, like=plain_tiff, within=0),
