@@ -20,6 +20,7 @@ import typer
 from cnsapp import (
     cli_data,
     cli_files,
+    cli_labelling,
     cli_learn,
     cli_looks,
     cli_quality,
@@ -39,7 +40,8 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 PARTS = (
-    cli_system, cli_data, cli_files, cli_reading, cli_quality, cli_looks, cli_learn, cli_take,
+    cli_system, cli_data, cli_files, cli_labelling, cli_reading, cli_quality, cli_looks, cli_learn,
+    cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)

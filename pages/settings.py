@@ -10,6 +10,7 @@ from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.export_panel import export_section
 from cnsapp.ui.frame import Here
+from cnsapp.ui.labelling_section import labelling_section
 from cnsapp.ui.reading_panel import reading_section
 from cnsapp.ui.tables import Column, class_name, facts, table, text
 
@@ -29,6 +30,9 @@ def main() -> None:
             show_classes(here, here.project)
         with right:
             change_classes(here, here.project)
+        st.divider()
+        with frame.guard():
+            labelling_section(here, here.project)
         st.divider()
         pixel_size(here, here.project)
         st.divider()
