@@ -16,12 +16,13 @@ from cnsapp.ui import frame
 from cnsapp.ui.filters import choose_filter, choose_order
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, labeller, wanted_after
+from cnsapp.ui.looks_bulk import VIEW, look_like
 from cnsapp.ui.looks_panel import looks_view
 
 GRID, SINGLE = "Grid", "One by one"
 # further views: name -> what draws it, given (here, project, classes, counts, as_of)
 PANELS: dict[str, Callable[[Here, ProjectView, list[ClassView], Counts, int], None]] = {
-    "By looks": looks_view,
+    VIEW: looks_view,
 }
 QUEUE_PART = 60  # images handed to the browser at once, one by one
 HELP = (
@@ -155,6 +156,7 @@ def label_pictures(
         empty=nothing_left(chosen, counts),
         um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
         blind=settings.blind,
+        on_like=look_like,
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from cnsapp.ml.looks import NEIGHBOURS, SEED, Floats, first_axes, nearest_rows
 
+SPREAD = 0.5  # of points that are alike: with 0.1 heaps shrink to dots that no mouse can go around
 EPOCHS = 200  # UMAP's own number for many rows; with 500 a map of 10,000 takes a minute
 
 
@@ -33,7 +34,7 @@ def umap_places(rows: Floats) -> Floats:
         start += np.random.default_rng(SEED).normal(0, 1e-4, start.shape).astype(np.float32)
         found = UMAP(
             n_neighbors=NEIGHBOURS,
-            min_dist=0.1,
+            min_dist=SPREAD,
             n_epochs=EPOCHS,
             init=start,
             precomputed_knn=(near, apart, None),

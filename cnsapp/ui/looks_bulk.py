@@ -16,6 +16,7 @@ from cnsapp.ui import frame, words
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, Badge, labeller
 
+VIEW = "By looks"
 DONE = "looks_done"
 TODO = "looks_todo"
 PART = 500  # labels taken back in one transaction
@@ -78,9 +79,9 @@ def show_chosen(
         st.toggle("Only without a label", key=TODO)
         if similar and ids:
             st.button(
-                "Find similar", icon=":material/search:", key=f"{key}_like",
+                "Similar to all of them", icon=":material/search:", key=f"{key}_like",
                 on_click=look_like, args=(ids,),
-                help="Look for other images that look like these.",
+                help="Looks for other images like the middle of these.",
             )  # fmt: skip
         if ids:
             _label_all(place, ids, key)
@@ -98,11 +99,15 @@ def show_chosen(
         height=height,
         um_per_px=viewing.um_per_px(place.here.app.store, project_id=place.project.id),
         blind=place.blind,
+        on_like=look_like,
     )
 
 
 def look_like(image_ids: Sequence[int]) -> None:
-    """Go to the images similar to these."""
+    """Go to the images similar to these, from any view of the Label page; for callbacks alone."""
+    if not image_ids:
+        return
+    st.session_state["view"] = VIEW
     st.session_state["looks_by"] = "Similar to…"
     st.query_params["like"] = ",".join(map(str, image_ids[:50]))
 
@@ -126,14 +131,15 @@ def _label_all(place: Place, ids: list[int], key: str) -> None:
             help="They get this label instead of the one they have. Undo brings it back.",
         )
         wanted = [i for i in ids if also or i in free]
+        if not wanted:
+            st.caption("All of them were looked at already.")
+            return
         name = f" as {words.plain(by_id[class_id].name)}" if class_id in by_id else ""
         st.button(
             f"Label {words.plural(len(wanted), 'image')}{name}",
-            type="primary", key=f"{key}_go", disabled=class_id is None or not wanted,
+            type="primary", key=f"{key}_go", disabled=class_id is None,
             on_click=_label, args=(place, wanted, class_id, by_id.get(class_id or 0)),
         )  # fmt: skip
-        if not wanted:
-            st.caption("All of them have a label already.")
 
 
 def _label(place: Place, ids: list[int], class_id: int | None, chosen: ClassView | None) -> None:

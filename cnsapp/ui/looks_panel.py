@@ -50,7 +50,8 @@ def looks_view(
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         by = st.segmented_control(
-            "By looks", [MAP, CLUSTERS, SIMILAR], key=BY, default=MAP, required=True,
+            "By looks", [MAP, CLUSTERS, SIMILAR], key=BY, required=True,
+            default=None if BY in st.session_state else MAP,
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
         color = _choose_color(place) if by == MAP else ""
@@ -292,25 +293,26 @@ def _similar(place: Place) -> None:
         for item in looks.list_items(place.here.app.store, image_ids=asked)
         if item.id in looks.in_use(place.here.app.store, place.project.id, asked)
     ]
-    _find(place)
     if not items:
+        _find(place)
         _starts(place)
         return
-    st.caption(
-        "Similar to "
-        + ("this image." if len(items) == 1 else f"the middle of these {len(items)} images.")
-        + " Press one of them to go on from it alone."
-    )
-    gallery(
-        [Tile(item.id, thumb_url(item.id, item.version), item.name) for item in items],
-        key="looks_like", side=96, row=True, on_open=lambda i: look_like([i]),
-    )  # fmt: skip
+    left, right = st.columns([1, 2], gap="medium", vertical_alignment="center")
+    with left:
+        _find(place)
+    with right:
+        gallery(
+            [Tile(item.id, thumb_url(item.id, item.version), item.name) for item in items],
+            key="looks_like", side=84, row=True, on_open=lambda i: look_like([i]),
+        )  # fmt: skip
+    what = "this image" if len(items) == 1 else f"the middle of these {len(items)}"
     found = looks.similar(
         place.here.app.store, project_id=place.project.id,
         image_ids=[item.id for item in items], n=PAGE_SIZE, unlabelled_only=only_unlabelled(),
     )  # fmt: skip
     show_chosen(
-        place, [match.image_id for match in found], what="the most similar first",
+        place, [match.image_id for match in found],
+        what=f"similar to {what}, the most similar first",
         key="looks_similar_grid", similar=False, empty="No other image is left.",
         badges={m.image_id: Badge(f"{m.similarity:.2f}") for m in found},
     )  # fmt: skip
@@ -323,7 +325,7 @@ def asked_for(given: str | None) -> list[int]:
 
 
 def _find(place: Place) -> None:
-    with st.form("looks_find", border=False, width=420):
+    with st.form("looks_find", border=False, width=400):
         field, button = st.columns([3, 1], vertical_alignment="bottom", gap="small")
         name = field.text_input(
             "Similar to which image?", key="looks_name", placeholder="File name or image number"

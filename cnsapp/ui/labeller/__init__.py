@@ -6,7 +6,7 @@ when the answer says that the database has them. The page only decides which ima
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -98,6 +98,7 @@ def labeller(
     height: int | None = None,
     um_per_px: float | None = None,
     blind: bool = False,
+    on_like: Callable[[list[int]], None] | None = None,
 ) -> Labelled:
     """Draw the component and return what it asks for.
 
@@ -128,8 +129,17 @@ def labeller(
         The project's micrometres a pixel, for the scale bar of files that do not say.
     blind
         Do not send what a model or other people think: not even hidden.
+    on_like
+        Grid: offers to find images similar to the selected ones, whose ids it is called with before
+        the page runs.
     """
     shown = badges or {}
+
+    def liked() -> None:
+        ids = getattr(st.session_state[key], "like", None)
+        if on_like is not None and isinstance(ids, list):
+            on_like([i for i in ids if isinstance(i, int) and not isinstance(i, bool)])
+
     result = _component()(
         key=key,
         data={
@@ -146,7 +156,9 @@ def labeller(
             "height": height,
             "um_per_px": um_per_px,
             "blind": blind,
+            "similar": on_like is not None and mode != "single",
         },
+        on_like_change=liked,
         on_open_change=_nothing,
         on_more_change=_nothing,
     )

@@ -18,6 +18,10 @@ function buildGrid(s) {
     s.ui.open = button("Explain", "", "Why the model says so", () => s.open(targets(s)[0]));
     s.ui.tools.prepend(s.ui.open);
   }
+  if (s.data.similar) {
+    s.ui.like = button("Similar", "", "Find images that look like the selected ones", () => s.trigger("like", targets(s)));
+    s.ui.tools.prepend(s.ui.like);
+  }
   setSize(s, remembered("cnsapp.size") || "M");
   listenToGrid(s);
 }
@@ -106,7 +110,7 @@ function paintSelection(s) {
   const n = s.selected.size;
   s.say(n ? `${number(n)} of ${number(s.images.length)} selected` : images(s.images.length));
   paintChoice(s, targets(s));
-  if (s.ui.open) s.ui.open.disabled = !targets(s).length;
+  for (const node of [s.ui.open, s.ui.like]) if (node) node.disabled = !targets(s).length;
 }
 
 // What a key labels: the selection, or else the framed image.
