@@ -83,25 +83,46 @@ def require_same_origin(request: Request) -> None:
 def _picture(app: App, image_id: int, *, small: bool) -> Response:
     try:
         image = get_image(app.store, image_id=image_id)
-        return _file(_made(app, image, small=small), "image/jpeg", FOREVER)
+        path, lasting = _made(app, image, small=small)
+        return _file(path, "image/jpeg", FOREVER if lasting else "no-store")
     except CnsError as error:
         raise HTTPException(404, str(error)) from error
 
 
-def _made(app: App, image: ImageDetail, *, small: bool) -> Path:
-    """Return the picture's file, made again from the original when it is missing."""
+def _made(app: App, image: ImageDetail, *, small: bool) -> tuple[Path, bool]:
+    """Return the picture's file, made again from the original when it is missing.
+
+    It can be made by today's rule alone. Where that looks otherwise than the picture that went
+    missing, it is stored under the sign of today's rule, and its address must not be kept: until
+    the image is read again, that stands for the picture before.
+    """
     folder = ImageFolder(app.store.root)
-    thumb = folder.thumb_path(image.sha256, image.seen)
-    view = folder.view_path(image.sha256, image.seen)
-    has_view = max(image.width, image.height) > THUMB_SIDE
-    if not thumb.is_file() or (not small and has_view and not view.is_file()):
-        rule = reading_rule(app.store, project_id=image.project_id)
+    found = _kept(folder, image, image.seen, small)
+    if found is not None:
+        return found, True
+    rule = reading_rule(app.store, project_id=image.project_id)
+    sign = rule.seen(image.facts)
+    found = _kept(folder, image, sign, small)
+    if found is None:
         original = image_path(app.store, image_id=image.id)
         look_at(
-            original, rule, limits_of(app),
-            root=folder.root, sha256=image.sha256, seen=image.seen,
+            original, rule, limits_of(app), root=folder.root, sha256=image.sha256, seen=sign
         )  # fmt: skip
+        thumb, view = _places(folder, image, sign)
+        found = thumb if small or not view.is_file() else view
+    return found, sign == image.seen
+
+
+def _kept(folder: ImageFolder, image: ImageDetail, sign: str, small: bool) -> Path | None:
+    thumb, view = _places(folder, image, sign)
+    has_view = max(image.width, image.height) > THUMB_SIDE
+    if not thumb.is_file() or (not small and has_view and not view.is_file()):
+        return None
     return thumb if small or not view.is_file() else view
+
+
+def _places(folder: ImageFolder, image: ImageDetail, sign: str) -> tuple[Path, Path]:
+    return folder.thumb_path(image.sha256, sign), folder.view_path(image.sha256, sign)
 
 
 def exists(path: Path) -> bool:

@@ -16,7 +16,9 @@ from starlette.testclient import TestClient
 
 from cnsapp.bootstrap import App
 from cnsapp.http import require_same_origin, routes
-from cnsapp.services import images, projects
+from cnsapp.imaging.rule import ReadingRule
+from cnsapp.jobs.running import run_here
+from cnsapp.services import images, projects, reading
 from cnsapp.services.importing import import_folder
 from cnsapp.ui import pictures
 
@@ -124,6 +126,39 @@ def test_the_same_deep_file_is_seen_through_each_projects_own_window(
             with PillowImage.open(file) as image:
                 brightest.append(image.convert("L").getextrema()[1])
     assert min(brightest[:2]) > 190 and max(brightest[2:]) < 10
+
+
+def test_a_lost_picture_is_made_by_todays_rule_under_todays_sign(app: App, tmp_path: Path) -> None:
+    source = tmp_path / "deep"
+    source.mkdir()
+    tifffile.imwrite(source / "a.tif", np.full((40, 40), 1000, np.uint16))
+    project = projects.create_project(app.store, name="deep").id
+    narrow = ReadingRule((("uint16", 0.0, 4000.0),))
+    reading.apply_rule(app, project_id=project, rule=narrow)
+    import_folder(app, project_id=project, path=source)
+    client = TestClient(Starlette(routes=routes(app)))
+
+    def seen() -> tuple[int, str]:
+        """Return how bright the picture is, and how long its address may be kept."""
+        response = client.get("/img/thumb/1")
+        (tmp_path / "got.jpg").write_bytes(response.content)
+        with PillowImage.open(tmp_path / "got.jpg") as picture:
+            shade = round(float(np.asarray(picture).mean()))
+        return shade, response.headers["cache-control"].split(",")[-1].strip()
+
+    assert seen() == (64, "immutable")  # 1000 of 4000, of 255
+    wide = ReadingRule((("uint16", 0.0, 2000.0),))
+    job = reading.apply_rule(app, project_id=project, rule=wide).job_id
+    assert seen() == (64, "immutable")  # nothing was read again yet: the picture as it was
+    before = list(app.store.path("thumbs").glob("??/*.jpg"))
+    for file in before:
+        file.unlink()
+    assert seen() == (128, "no-store")  # the old look cannot be made any more
+    assert seen() == (128, "no-store")
+    assert not any(file.exists() for file in before), "a new look under the sign of the old one"
+    assert job is not None
+    run_here(app, job)
+    assert seen() == (128, "immutable")
 
 
 def test_saliency_maps_and_exports_are_handed_out(client: TestClient, app: App) -> None:
