@@ -163,3 +163,10 @@ def test_free_keys_go_with_those_there_are(taken: list[str | None]) -> None:
     there = [key for key in dict.fromkeys(taken) if key]
     for key in free_keys(taken):
         assert find_conflict({"new": key, **{f"c{k}": k for k in there}}) is None
+
+
+def test_many_classes_without_parents_leave_the_systems_letters_alone() -> None:
+    specs = [ClassSpec("colon", "digestive"), *(ClassSpec(f"c{i}") for i in range(30))]
+    keys = suggest_chords(specs)
+    assert keys[:4] == ["d1", "1", "2", "3"] and keys[10:13] == ["0", "b", "e"]
+    assert check_hotkeys(dict(zip((s.name for s in specs), keys, strict=True)))
