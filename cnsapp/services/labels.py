@@ -57,6 +57,8 @@ class ImageLabel:
     class_id: int | None
     state: str
     rev: int
+    source: str | None  # where that label comes from
+    disputed: bool  # people gave it different classes
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,8 @@ def _labels(session: Session, image_ids: Iterable[int]) -> tuple[ImageLabel, ...
             Image.current_class_id,
             Image.current_state,
             func.coalesce(Image.current_event_id, 0),
+            Image.current_source,
+            Image.disputed,
         ).where(Image.id.in_(part))
         found += [ImageLabel(*row) for row in session.execute(rows)]
     return tuple(found)

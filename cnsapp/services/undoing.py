@@ -23,7 +23,7 @@ MOST_EVENTS = 10_000  # in one answer, beyond its first step: a label on 5,000 i
 class UndoStep:
     """One action that can be taken back or brought back: its events as (client, seq, image id).
 
-    `last_event` is where the list goes on behind it.
+    `class_id` is None where they gave several classes. `last_event` is where the list goes on behind.
     """
 
     action: str
@@ -141,7 +141,7 @@ def _step(action: str, events: Sequence[LabelEvent]) -> UndoStep:
     return UndoStep(
         action=action,
         kind=newest.kind,
-        class_id=newest.class_id,
+        class_id=newest.class_id if len({event.class_id for event in events}) == 1 else None,
         last_event=min(event.id for event in events),
         events=tuple((event.client, event.seq, event.image_id) for event in events),
     )

@@ -70,7 +70,7 @@ def routes(app: App) -> list[Route]:
     ]
 
 
-def _in_words(handler: Handler) -> Handler:
+def _in_words(handler: Handler, what: str = "label") -> Handler:
     """Answer failures with a sentence as JSON; `permanent` means that trying again is no use."""
 
     async def answer(request: Request) -> Response:
@@ -83,13 +83,13 @@ def _in_words(handler: Handler) -> Handler:
         except InvalidInputError as error:
             return _sentence(422, str(error), permanent=True)
         except CnsError as error:
-            log.warning("labels were not taken", exc_info=True)
+            log.warning("a %s was not taken", what, exc_info=True)
             return _sentence(503, str(error))
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception:
-            log.exception("labels could not be stored")
-            return _sentence(500, "The label could not be stored; the log says why.")
+            log.exception("a %s could not be stored", what)
+            return _sentence(500, f"The {what} could not be stored; the log says why.")
 
     return answer
 
