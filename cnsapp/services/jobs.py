@@ -26,6 +26,7 @@ from db.types import utc_now
 
 DEAD_AFTER = float(Settings.model_fields["dead_after_seconds"].default)
 RESTART_TIME = timedelta(seconds=5)
+JOINED = ("features",)  # kinds that take up all there is when they begin: one that waits is enough
 WORKER_TRIES = 6  # a job may kill three workers before it is marked failed
 
 
@@ -112,16 +113,26 @@ def add_job(
     payload: dict[str, Any] | None = None,
     requested_by: str = "",
 ) -> int:
-    """Add a job in the caller's transaction, so that a check before it ("one at a time") holds."""
+    """Add a job in the caller's transaction, so that a check before it ("one at a time") holds.
+
+    Of a kind in `JOINED` one that waits already, for the same project and with the same payload,
+    is returned instead: it will do what is asked for, and a second one would find nothing to do.
+    """
     get_kind(kind)
     if project_id is not None and session.get(Project, project_id) is None:
         raise NotFoundError(f"There is no project number {project_id}.")
-    job = Job(
-        kind=kind,
-        project_id=project_id,
-        payload=as_json(payload or {}),
-        requested_by=requested_by,
-    )
+    wanted = as_json(payload or {})
+    if kind in JOINED:
+        waiting = select(Job).where(
+            Job.project_id == project_id,
+            Job.kind == kind,
+            Job.state == "queued",
+            Job.cancel_requested.is_(False),
+        )
+        for job in session.scalars(waiting.order_by(Job.id)):
+            if job.payload == wanted:
+                return job.id
+    job = Job(kind=kind, project_id=project_id, payload=wanted, requested_by=requested_by)
     session.add(job)
     session.flush()
     return job.id

@@ -444,3 +444,26 @@ def test_the_same_number_in_another_database_is_another_workflow() -> None:
     first = datetime(2026, 1, 1, tzinfo=UTC)
     assert engine.workflow_id(1, first) == engine.workflow_id(1, first)
     assert engine.workflow_id(1, first) != engine.workflow_id(1, first + timedelta(seconds=1))
+
+
+def test_features_that_wait_already_are_not_asked_for_twice(app: App) -> None:
+    one, two = (create_project(app.store, name=name).id for name in ("one", "two"))
+
+    def ask(project: int, **payload: str) -> int:
+        return submit_job(app.store, kind="features", project_id=project, payload=payload)
+
+    first = ask(one)
+    assert ask(one) == first
+    assert ask(two) != first
+    other = ask(one, backbone="another")
+    assert other != first
+    assert ask(one, backbone="another") == other
+    assert len(list_jobs(app.store, project_id=one)) == 2
+    with app.store.writing() as session:
+        session.get_one(Job, first).state = "running"
+    later = ask(one)  # images that came since it began need another
+    assert later not in (first, other)
+    cancel_job(app.store, job_id=later)
+    assert ask(one) != later
+    training = [submit_job(app.store, kind="train", project_id=one) for _ in range(2)]
+    assert training[0] != training[1]  # only what takes up all there is
