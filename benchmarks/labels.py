@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy import text
 
-from benchmarks.imports import write_jpegs
+from benchmarks.import_files import write_jpegs
 from benchmarks.rows import Row, percentile
 from cnsapp.services import importing, jobs, projects
 from tests.browser.conftest import CHROMIUM_FLAGS, LiveApp

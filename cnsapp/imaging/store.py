@@ -77,7 +77,8 @@ class ImageFolder:
             The data folder cannot take them.
         """
         with self._new_part() as (part, writing):
-            writing.write(data)
+            for start in range(0, len(data), BLOCK):  # all at once took Linux four times as long
+                writing.write(memoryview(data)[start : start + BLOCK])
         return Part(part, sha256, len(data))
 
     @contextmanager
