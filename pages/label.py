@@ -12,10 +12,10 @@ from cnsapp.services import images, label_settings, labels, projects, viewing
 from cnsapp.services.images import Counts, ImageFilter
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.services.sorting import ADDED, Order, SortedPage, sorted_images
-from cnsapp.ui import frame
+from cnsapp.ui import frame, one_by_one
 from cnsapp.ui.filters import choose_filter, choose_order
 from cnsapp.ui.frame import Here
-from cnsapp.ui.labeller import PAGE_SIZE, labeller, wanted_after
+from cnsapp.ui.labeller import PAGE_SIZE, labeller
 from cnsapp.ui.looks_bulk import VIEW, look_like
 from cnsapp.ui.looks_panel import looks_view
 
@@ -24,7 +24,6 @@ GRID, SINGLE = "Grid", "One by one"
 PANELS: dict[str, Callable[[Here, ProjectView, list[ClassView], Counts, int], None]] = {
     VIEW: looks_view,
 }
-QUEUE_PART = 60  # images handed to the browser at once, one by one
 HELP = (
     "Keys label the selected images. Every label is stored with who gave it, and can be undone. "
     "Press ? on this page for all keys."
@@ -124,8 +123,9 @@ def label_pictures(
             with_opinions=True,
         )
         settings = label_settings.read_settings(here.app.store, project_id=project.id)
-        order = ADDED
-        if not single:
+        if single:
+            wish = one_by_one.choose_next(here, classes, blind=settings.blind)
+        else:
             order = choose_order(
                 width=112,
                 blind=settings.blind,
@@ -134,25 +134,18 @@ def label_pictures(
         pager = st.container(horizontal=True, gap="xsmall", width="content")
         with pager:
             add_class_button(here, project)
-    sign = f"{project.id}/{chosen}/{order}"
     if single:
-        queue = f"one/{sign}"
-        after = wanted_after("labeller_one", queue)
-        page = find(here, project, chosen, after=after, limit=QUEUE_PART)
-    else:
-        queue = ""
-        page = turn_pages(here, project, chosen, order, sign, pager)
+        one_by_one.draw(here, project, classes, counts, as_of, chosen, wish, blind=settings.blind)
+        return
+    page = turn_pages(here, project, chosen, order, f"{project.id}/{chosen}/{order}", pager)
     labeller(
-        key="labeller_one" if single else "labeller_grid",
-        mode="single" if single else "grid",
+        key="labeller_grid",
         images=page.items,
         classes=classes,
         project_id=project.id,
         annotator=here.annotator,
         counts=counts,
         as_of=as_of,
-        queue=queue,
-        more=page.next_after is not None,
         empty=nothing_left(chosen, counts),
         um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
         blind=settings.blind,

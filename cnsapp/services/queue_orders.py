@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -62,6 +62,7 @@ class Order:
     basis: Basis
     newest_event: int  # the newest label event of any project when it was made
     note: str = ""  # what is missing for a better one
+    is_old: bool = False  # a better one is in the making
 
     @property
     def version(self) -> str:
@@ -343,13 +344,17 @@ def current_order(
 
     Returns
     -------
-    None when there is none yet: then the caller hands out what it likes.
+    One that says that it is old, empty perhaps, where a better one takes longer; None when it
+    cannot be made: then the caller hands out what it likes.
     """
     orders = orders_of(store)
     order = orders.kept(wish)
     if order is None or not _good(store, order, wish, set(used)):
-        orders.make(store, wish, SIZE + len(used)).wait(wait)
-        order = orders.kept(wish) or order
+        in_time = orders.make(store, wish, SIZE + len(used)).wait(wait)
+        order = orders.kept(wish)
+        if not in_time:
+            nothing = Order([], {}, Basis("", 0, None, 0.0, 0), 0)
+            order = replace(order or nothing, is_old=True)
     return order
 
 

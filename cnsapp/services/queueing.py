@@ -27,13 +27,14 @@ from cnsapp.services.queue_rules import (
     in_turn,
     open_ids,
 )
-from db.models import LabelEvent, Project
-from db.queries import read_tally
+from db.models import Image, LabelEvent, Project
+from db.queries import chunks, read_tally
 from db.session import Store
 
 __all__ = [
     "RANDOM_ACTION",
     "STRATEGIES",
+    "UNLABELLED",
     "Handed",
     "QueuedImage",
     "Wish",
@@ -41,6 +42,7 @@ __all__ = [
     "look_ahead",
     "next_images",
     "release",
+    "shown_again",
 ]
 
 WAIT = 0.6  # seconds for a better order; then the one that is there is used, and said to be old
@@ -72,8 +74,9 @@ class Handed:
     ----------
     gone
         Images that they had and that need no label from them any more, or are somebody else's.
-    version
-        Of the order: with another one it is worthwhile to have the images ahead chosen again.
+    version, is_old
+        Of the order: with another one it is worthwhile to have the images ahead chosen again. An
+        old one is being made anew just now: ask again in a second.
     note
         What is missing for a better order, in words; empty when nothing is.
     with_others
@@ -92,6 +95,7 @@ class Handed:
     skipped: int
     unsure: int
     as_of: int
+    is_old: bool = False
 
 
 def next_images(
@@ -181,6 +185,21 @@ def look_ahead(store: Store, wish: Wish, *, n: int = 20) -> Handed:
     return _handed(store, wish, got, order, [], len(others))
 
 
+def shown_again(store: Store, wish: Wish, image_ids: Sequence[int]) -> list[QueuedImage]:
+    """Return images that somebody had in this queue already, in the order of these ids."""
+    if not image_ids:
+        return []
+    blind = read_settings(store, project_id=wish.project_id).blind
+    with store.reading() as session:
+        of_project = select(Image.id).where(Image.project_id == wish.project_id)
+        ids: list[int] = []
+        for part in chunks(image_ids):
+            mine = set(session.scalars(of_project.where(Image.id.in_(part))))
+            ids += [image_id for image_id in part if image_id in mine]
+        items = items_in_order(session, ids)
+    return [queued(item, wish, _reason(wish), blind) for item in items]
+
+
 def release(
     store: Store, *, project_id: int, holder: str, image_ids: Sequence[int] | None = None
 ) -> int:
@@ -268,7 +287,8 @@ def _handed(
     return Handed(
         images=[queued(item, wish, reasons[item.id], blind) for item in items],
         gone=gone,
-        version=order.version if order else wish.strategy,
+        version=order.version if order else "",
+        is_old=order is not None and order.is_old,
         note=order.note if order else "",
         with_others=with_others,
         skipped=tally.get("state:skip", 0),

@@ -72,14 +72,15 @@ def routes() -> list[BaseRoute]:
     from cnsapp.ui import looks_http, pictures, tiles_http
     from cnsapp.ui.labeller.http import routes as label_routes
     from cnsapp.ui.labeller.http_notes import routes as note_routes
+    from cnsapp.ui.labeller.http_queue import routes as queue_routes
 
     try:
         app = opened()
     except CnsError:
         return []
     return [
-        *http_routes(app), *label_routes(app), *note_routes(app), *pictures.routes(app),
-        *tiles_http.routes(app), *looks_http.routes(app),
+        *http_routes(app), *label_routes(app), *note_routes(app), *queue_routes(app),
+        *pictures.routes(app), *tiles_http.routes(app), *looks_http.routes(app),
     ]  # fmt: skip
 
 

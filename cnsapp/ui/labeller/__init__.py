@@ -20,7 +20,8 @@ PAGE_SIZE = 200  # cells a browser draws and paints without being noticed
 
 _HERE = Path(__file__).parent
 _VIEWER = ("elements.js", "scalebar.js", "look.js", "tiles.js", "gestures.js", "viewer.js")
-_PARTS = (*_VIEWER, "outbox.js", "state.js", "panel.js", "grid.js", "single.js", "labeller.js")
+_ONE = ("queue.js", "single.js")
+_PARTS = (*_VIEWER, "outbox.js", "state.js", "panel.js", "grid.js", *_ONE, "labeller.js")
 
 
 class ShownImage(Protocol):
@@ -78,7 +79,6 @@ class Labelled:
     """What the component asks its page for."""
 
     opened: int | None  # review: the image to explain, for this one rerun
-    wants_after: int | None  # single: the queue goes on behind this image
 
 
 def labeller(
@@ -92,13 +92,13 @@ def labeller(
     counts: Any = None,
     as_of: int | None = None,
     badges: Mapping[int, Badge] | None = None,
-    queue: str = "",
-    more: bool = False,
+    ask: Mapping[str, Any] | None = None,
     empty: str = "",
     height: int | None = None,
     um_per_px: float | None = None,
     blind: bool = False,
     on_like: Callable[[list[int]], None] | None = None,
+    on_next: Callable[[str], None] | None = None,
 ) -> Labelled:
     """Draw the component and return what it asks for.
 
@@ -107,7 +107,7 @@ def labeller(
     key
         Its name on the page; the browser keeps selection and scroll place while it stays.
     images
-        At most `PAGE_SIZE` in a grid; in single mode the next part of the queue.
+        At most `PAGE_SIZE` in a grid; none in single mode, where the browser asks the queue.
     annotator
         Who labels. Empty: the component asks for a name instead of labelling.
     counts
@@ -117,10 +117,8 @@ def labeller(
         never paint over labels that were saved meanwhile.
     badges
         Review: image id to its badge.
-    queue
-        Single: names the list that `images` is a part of; another name starts afresh.
-    more
-        Single: there are further images behind the last one.
+    ask
+        Single: what the browser asks the queue for (`http_queue.py`): strategy, filter, class_id.
     empty
         What to say when there are no images.
     height
@@ -132,6 +130,8 @@ def labeller(
     on_like
         Grid: offers to find images similar to the selected ones, whose ids it is called with before
         the page runs.
+    on_next
+        Single: called with the strategy that a button at the end of the queue asks for.
     """
     shown = badges or {}
 
@@ -140,18 +140,22 @@ def labeller(
         if on_like is not None and isinstance(ids, list):
             on_like([i for i in ids if isinstance(i, int) and not isinstance(i, bool)])
 
+    def wished() -> None:
+        strategy = getattr(st.session_state[key], "next", None)
+        if on_next is not None and isinstance(strategy, str):
+            on_next(strategy)
+
     result = _component()(
         key=key,
         data={
             "mode": mode,
-            "images": [_row(image, shown.get(image.id), blind) for image in images],
+            "images": [row_of(image, shown.get(image.id), blind) for image in images],
             "classes": [_choice(one) for one in classes],
             "project_id": project_id,
             "annotator": annotator,
             "counts": _counts(counts),
             "as_of": as_of,
-            "queue": queue,
-            "more": more,
+            "ask": dict(ask or {}),
             "empty": empty,
             "height": height,
             "um_per_px": um_per_px,
@@ -160,9 +164,9 @@ def labeller(
         },
         on_like_change=liked,
         on_open_change=_nothing,
-        on_more_change=_nothing,
+        on_next_change=wished,
     )
-    return Labelled(opened=result.open, wants_after=_after(result.more, queue))
+    return Labelled(opened=result.open)
 
 
 def closeup(
@@ -179,14 +183,8 @@ def closeup(
     """
     _viewer()(
         key=key,
-        data={"image": _row(image, None), "um_per_px": um_per_px, "height": height},
+        data={"image": row_of(image), "um_per_px": um_per_px, "height": height},
     )
-
-
-def wanted_after(key: str, queue: str) -> int | None:
-    """Return what `labeller` will return as `wants_after`, before the page fetches the images."""
-    state = st.session_state.get(key)
-    return _after(state.get("more"), queue) if isinstance(state, Mapping) else None
 
 
 @cache
@@ -210,17 +208,12 @@ def _joined(*parts: str) -> str:
     return "\n".join((_HERE / part).read_text(encoding="utf-8") for part in parts)
 
 
-def _after(asked: Any, queue: str) -> int | None:
-    if not isinstance(asked, Mapping) or asked.get("queue") != queue:
-        return None
-    after = asked.get("after")
-    return after if isinstance(after, int) and not isinstance(after, bool) else None
+# sent where an image has them
+_MORE = ("source", "disputed", "tags", "noted", "second", "reason", "as_source")
 
 
-_MORE = ("source", "disputed", "tags", "noted", "second", "reason")  # sent where an image has them
-
-
-def _row(image: ShownImage, badge: Badge | None, blind: bool = False) -> dict[str, Any]:
+def row_of(image: ShownImage, badge: Badge | None = None, blind: bool = False) -> dict[str, Any]:
+    """Return an image as the component takes it."""
     row: dict[str, Any] = {
         "id": image.id,
         "sha": image.sha256[:8],

@@ -1,7 +1,6 @@
 // One by one: a large picture, a class key, the next picture in the same frame.
 
 const AHEAD = 5; // pictures fetched and decoded before they are needed
-const FEW = 15; // with fewer left, the page is asked for more
 
 function buildSingle(s) {
   s.pos = 0;
@@ -10,36 +9,13 @@ function buildSingle(s) {
   s.viewer = newViewer(s.ui.frame, () => s.data.um_per_px);
   s.ui.name = el("span", "name");
   s.ui.now = el("span", "now");
+  s.ui.why = el("span", "why");
   s.ui.place = el("span", "place");
   const foot = el("div", "foot", {},
     button("‹", "←", "Previous image", () => goTo(s, s.pos - 1)),
-    s.ui.name, s.ui.now, s.ui.place,
+    s.ui.name, s.ui.now, s.ui.why, s.ui.place,
     button("›", "→", "Next image", () => goTo(s, s.pos + 1)));
   s.ui.view.replaceChildren(el("div", "one", {}, s.viewer.root, foot));
-}
-
-// The page's rows are added to the queue; the ones already in it keep their place.
-function fillQueue(s) {
-  if (s.queue !== s.data.queue) {
-    s.queue = s.data.queue;
-    s.images = [];
-    s.at = new Map();
-    s.pos = 0;
-    s.asked = null;
-  }
-  const fresh = s.data.images.filter((row) => !s.at.has(row.id));
-  const first = !s.images.length;
-  for (const row of fresh) {
-    s.at.set(row.id, s.images.length);
-    s.images.push(row);
-  }
-  if (first) s.pos = firstPlace(s);
-}
-
-// Where to start: behind what a reload caught on its way to the database.
-function firstPlace(s) {
-  const place = s.images.findIndex((row) => !s.ahead.has(row.id));
-  return place < 0 ? s.images.length : place;
 }
 
 function goTo(s, pos) {
@@ -48,18 +24,9 @@ function goTo(s, pos) {
   askForMore(s);
 }
 
-function askForMore(s) {
-  const left = s.images.length - s.pos;
-  if (!s.data.more || left >= FEW || !s.images.length) return;
-  const after = s.images[s.images.length - 1].id;
-  if (s.asked === after) return;
-  s.asked = after;
-  s.set("more", { queue: s.queue, after });
-}
-
 function paintSingle(s) {
   const row = s.images[s.pos];
-  const { frame, name, now, place } = s.ui;
+  const { frame, name, now, why, place } = s.ui;
   if (!row) return paintEnd(s);
   const label = shownLabel(s, row.id);
   const word = labelWord(s, label);
@@ -72,22 +39,26 @@ function paintSingle(s) {
     else swatch.hidden = true;
     now.append(swatch, word, el("span", "tick", { text: label.state === "wait" ? "" : s.ahead.has(row.id) ? "…" : "✓" }));
   }
-  place.textContent = `${number(s.pos + 1)} of ${number(s.images.length)}${s.data.more ? "+" : ""}`;
+  const [reason, because] = WHY[row.reason] || ["", ""];
+  why.textContent = s.data.blind || s.data.ask.strategy === "random" ? "" : reason;
+  why.title = because;
+  place.textContent = `${number(s.pos)} back · ${number(s.images.length - s.pos - 1)} ahead`;
   frame.setAttribute("aria-label", `${baseName(row.name)}, ${word || "no label"}`);
   paintChoice(s, [row.id]);
 }
 
 function paintEnd(s) {
-  const { frame, name, now, place } = s.ui;
+  const { frame, name, now, why, place } = s.ui;
+  const { text, steps } = endOfQueue(s);
   frame.dataset.id = "";
-  const waiting = s.data.more && s.images.length;
   frame.classList.remove("broken", "loading");
-  const text = waiting ? "Fetching more images…" : s.images.length ? "That was the last image of this list." : s.data.empty || "No image matches.";
-  frame.replaceChildren(el("p", "empty", { text }));
+  frame.style.backgroundImage = "";
+  const buttons = steps.map(([title, next]) => button(title, "", title, () => s.trigger("next", next)));
+  frame.replaceChildren(el("div", "empty end", {}, el("p", "", { text }), el("div", "steps", {}, ...buttons)));
   frame.setAttribute("aria-label", text);
   s.viewer.empty();
-  name.textContent = now.textContent = "";
-  place.textContent = s.images.length ? `${number(s.images.length)} seen` : "";
+  name.textContent = now.textContent = why.textContent = "";
+  place.textContent = s.images.length ? `${number(s.images.length)} back` : "";
   paintChoice(s, []);
 }
 
@@ -154,6 +125,7 @@ function singleKey(s, e) {
 
 // Bring back an image whose label was undone: go to it, or put it into the queue here.
 function bringBack(s, id) {
+  s.queue.done.delete(id);
   if (s.at.has(id)) return goTo(s, s.at.get(id));
   const known = s.known.get(id);
   if (!known || !known.sha) return;

@@ -1,0 +1,106 @@
+"""The one-by-one view of the Label page: which images come next, chosen above the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+
+import streamlit as st
+
+from cnsapp.services import viewing
+from cnsapp.services.images import Counts, ImageFilter
+from cnsapp.services.projects import ClassView, ProjectView
+from cnsapp.services.queueing import STRATEGIES
+from cnsapp.ui import memory
+from cnsapp.ui.frame import Here
+from cnsapp.ui.labeller import labeller
+
+NAMES = {
+    "smart": "smart",
+    "in-order": "in order",
+    "random": "random",
+    "look-alikes": "look-alikes",
+    "disagree": "people disagree",
+    "model": "model differs",
+    "unsure": "unsure again",
+    "skipped": "skipped again",
+    "second": "second readings",
+    "self": "my own again",
+}
+HELP = (
+    "Smart: images that cover the whole set first, then those that the model doubts, and some at "
+    "random, so that scores stay honest. Look-alikes: images like those of a rare class. What "
+    "waits in your queue is nobody else's."
+)
+KEY, CLASS_KEY = "next", "like_class"
+
+
+def choose_next(here: Here, classes: Sequence[ClassView], *, blind: bool) -> tuple[str, int | None]:
+    """Draw the choice of the order, which lives in the address; return it, and whose look-alikes.
+
+    Without one in the address it is the one that this person chose last in this browser.
+    """
+    kept = f"next_{here.annotator}"
+    if KEY not in st.query_params and KEY not in st.session_state:
+        last = memory.recall(kept)
+        if last in STRATEGIES:
+            st.session_state[KEY] = last
+    # where nobody sees opinions, where the model differs is none to see either
+    offered = [name for name in STRATEGIES if not (blind and name == "model")]
+    strategy = st.selectbox(
+        "Next",
+        offered,
+        format_func=lambda name: f"Next: {NAMES[name]}",
+        key=KEY,
+        bind="query-params",
+        label_visibility="collapsed",
+        width=176,
+        help=HELP,
+    )
+    memory.keep(kept, strategy if here.annotator else "")
+    if strategy != "look-alikes":
+        return strategy, None
+    by_name = {c.name: c.id for c in classes}
+    name = st.selectbox(
+        "Class whose look-alikes come next",
+        list(by_name),
+        key=CLASS_KEY,
+        bind="query-params",
+        label_visibility="collapsed",
+        width=140,
+    )
+    return strategy, by_name.get(name)
+
+
+def draw(
+    here: Here,
+    project: ProjectView,
+    classes: Sequence[ClassView],
+    counts: Counts,
+    as_of: int,
+    chosen: ImageFilter,
+    wish: tuple[str, int | None],
+    *,
+    blind: bool,
+) -> None:
+    """Draw the component, which asks the queue for its images itself."""
+    labeller(
+        key="labeller_one",
+        mode="single",
+        images=[],
+        classes=classes,
+        project_id=project.id,
+        annotator=here.annotator,
+        counts=counts,
+        as_of=as_of,
+        ask={"strategy": wish[0], "class_id": wish[1], "filter": asdict(chosen)},
+        um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
+        blind=blind,
+        on_next=partial(_choose, KEY),
+    )
+
+
+def _choose(key: str, strategy: str) -> None:
+    if strategy in STRATEGIES:
+        st.session_state[key] = strategy
