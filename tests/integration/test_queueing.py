@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 
 from cnsapp.domain.consensus import ConsensusRule
 from cnsapp.errors import InvalidInputError, NotFoundError
@@ -18,7 +18,7 @@ from cnsapp.services import label_settings, leases, queue_orders, queueing
 from cnsapp.services.images import ImageFilter
 from cnsapp.services.looks_files import write_index
 from cnsapp.services.queueing import Wish, hand_out, look_ahead, next_images
-from db.models import Image, ImageEvent, LabelEvent, Reading, Suggestion, SuggestionRun
+from db.models import ImageEvent, LabelEvent, Reading, Suggestion, SuggestionRun
 from db.queries import set_status
 from tests.integration.test_labels import World, make_world
 
