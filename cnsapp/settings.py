@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     max_slide_tiles: int = Field(
         default=100_000, gt=0, description="most tiles cut from one whole slide"
     )
+    max_tile_cache_bytes: int = Field(
+        default=20_000_000_000,
+        ge=0,
+        description="tiles of large pictures kept for the viewer, the longest unused go; 0 = all",
+    )
     max_zip_ratio: float = Field(default=100.0, gt=1, description="unpacked / packed size of a zip")
     max_zip_members: int = Field(default=200_000, gt=0)
     lease_seconds: float = Field(

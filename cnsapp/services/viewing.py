@@ -6,10 +6,12 @@ decoder's crash reaches the process that serves the pages.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from cnsapp.imaging.pyramid import (
     find_pyramid,
     tile_path,
 )
+from cnsapp.imaging.pyramid_cache import TileCache, note_use
 from cnsapp.imaging.rule import MAX_CHANNELS, Channel, ReadingRule
 from cnsapp.imaging.store import ImageFolder
 from cnsapp.services.images import ImageDetail, get_image, image_path, reading_rule
@@ -32,6 +35,7 @@ from cnsapp.services.import_source import limits_of
 from db.models import Project
 from db.session import Store
 
+log = logging.getLogger(__name__)
 AT_ONCE = 2  # pictures cut at the same time; each may need a gigabyte
 SIZES = (1e-4, 1e4)  # micrometres a pixel that can be meant
 
@@ -99,6 +103,7 @@ def pyramid(app: App, *, image_id: int, channel: int | None = None) -> Pyramid |
     source = _source(app, image_id, channel)
     found = find_pyramid(source.folder)
     if found is not None:
+        note_use(source.folder)
         return found
     _maker.ask(source.folder, source, image_path(app.store, image_id=image_id))
     return None
@@ -116,6 +121,7 @@ def tile(
     if not path.is_file():
         drop_pyramid(source.folder)  # somebody deleted a part of it: all of it is made again
         raise NotFoundError(f"A tile of image {image_id} is missing; they are made again.")
+    note_use(source.folder)
     return Tile(path, source.lasting)
 
 
@@ -158,6 +164,7 @@ class _Source:
     limits: Limits
     gray: bool
     lasting: bool
+    max_bytes: int  # of all tiles together
 
 
 def _source(app: App, image_id: int, channel: int | None) -> _Source:
@@ -171,6 +178,7 @@ def _source(app: App, image_id: int, channel: int | None) -> _Source:
         rule=rule if channel is None else _alone(rule, image, channel),
         limits=limits_of(app),
         gray=channel is not None,
+        max_bytes=app.settings.max_tile_cache_bytes,
         lasting=sign == image.seen,  # else the address is that of the picture before the change
     )
 
@@ -228,7 +236,16 @@ def _make(folder: Path, source: _Source, original: Path) -> Pyramid:
         target_dir=folder,
         gray=source.gray,
     )
+    try:
+        _cache_of(folder.parent.parent).add(folder, source.max_bytes)
+    except OSError:  # the picture is there all the same
+        log.warning("no room was made for the tiles in %s", folder.parent.parent, exc_info=True)
     return Pyramid(**answer.facts)
+
+
+@lru_cache(maxsize=4)
+def _cache_of(thumbs: Path) -> TileCache:
+    return TileCache(thumbs)
 
 
 _maker = _Maker()
