@@ -58,6 +58,15 @@ def read_image(
     return ReadResult(answer.array, facts_from_json(answer.facts))
 
 
+def read_facts(
+    path: Path, rule: ReadingRule, limits: Limits, *, strict: bool = False
+) -> ImageFacts:
+    """Return the facts of `read_image`, and leave the pixels in the other process; errors alike."""
+    return facts_from_json(
+        readers().call("facts", path, rule=rule, limits=limits, strict=strict).facts
+    )
+
+
 def check_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
     """Do what `cnsapp.imaging.reader.check_header` does; errors as `read_image`."""
     readers().call("check_header", path, limits=limits)

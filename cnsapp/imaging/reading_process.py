@@ -115,6 +115,11 @@ def _read(path: Path, rule: ReadingRule, limits: Limits, *, strict: bool = False
     return Answer(result.facts.as_json(), result.pixels)
 
 
+def _facts(path: Path, rule: ReadingRule, limits: Limits, *, strict: bool = False) -> Answer:
+    """Decode a file wholly, and say only what is known of it."""
+    return Answer(read_image(path, rule, limits, strict=strict).facts.as_json())
+
+
 def _check_header(path: Path, _rule: ReadingRule, limits: Limits) -> Answer:
     check_header(path, limits)
     return Answer()
@@ -176,6 +181,7 @@ def _slide(path: Path, rule: ReadingRule, limits: Limits, *, what: str, **option
 OPERATIONS: dict[str, Callable[..., Answer]] = {
     "slide": _slide,
     "read": _read,
+    "facts": _facts,
     "check_header": _check_header,
     "sample_range": _sample_range,
     "look_at": _look_at,
@@ -184,7 +190,7 @@ OPERATIONS: dict[str, Callable[..., Answer]] = {
     "levels": _levels,
 }
 
-READING = ("read", "sample_range", "look_at", "small", "levels", "make_pyramid")
+READING = ("read", "facts", "sample_range", "look_at", "small", "levels", "make_pyramid")
 
 # the process -------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from cnsapp.domain.names import name_key
 from cnsapp.imaging.candidates import Candidate
-from cnsapp.imaging.isolated import read_image
+from cnsapp.imaging.isolated import read_facts
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.rule_changes import SAMPLE_WORDS
 from cnsapp.imaging.store import Part, hash_file
@@ -68,7 +68,7 @@ class ImportCheck(ImportWork):
         part = Part(candidate.path, sha256, n_bytes)
         facts = None
         if not self._is_kept(sha256):
-            facts = read_image(candidate.path, self.rule, self.limits, strict=True).facts
+            facts = read_facts(candidate.path, self.rule, self.limits, strict=True)
         arrival = self._arrival(candidate, kind, part)
         arrival.facts = facts
         return arrival

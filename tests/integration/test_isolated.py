@@ -141,6 +141,15 @@ def test_pixels_and_facts_are_those_of_the_reader(pool: Readers, tmp_path: Path,
     answer.array[0, 0] = 7  # the caller's own, not a window into somebody's memory
 
 
+def test_facts_alone_are_those_of_the_picture(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.arange(600, dtype=np.uint16).reshape(20, 30))
+    rule = ReadingRule(windows=(("uint16", 0.0, 300.0),))
+    found = isolated.read_facts(tmp_path / "x.tif", rule, Limits(), strict=True)
+    assert found == reader.read_image(tmp_path / "x.tif", rule).facts
+    with pytest.raises(reader.WindowMissingError):
+        isolated.read_facts(tmp_path / "x.tif", ReadingRule(), Limits(), strict=True)
+
+
 def test_the_rule_reaches_the_other_process(tmp_path: Path) -> None:
     path = tmp_path / "deep.tif"
     tifffile.imwrite(path, np.array([[0, 500], [1000, 4000]], np.uint16))
