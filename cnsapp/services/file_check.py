@@ -18,7 +18,7 @@ from cnsapp.bootstrap import App
 from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging.store import hash_file
 from cnsapp.services import jobs
-from db.models import Image, ImageEvent
+from db.models import Image
 from db.queries import set_status
 from db.session import Store
 
@@ -294,15 +294,3 @@ def _mark(
             )
         if times:
             session.execute(update(Image), times)
-
-
-def last_events(store: Store, *, image_id: int, limit: int = 20) -> list[tuple[str, str, str, Any]]:
-    """Return (kind, who, reason, when) of what happened to an image's file, the newest first."""
-    with store.reading() as session:
-        rows = session.execute(
-            select(ImageEvent.kind, ImageEvent.who, ImageEvent.reason, ImageEvent.created_at)
-            .where(ImageEvent.image_id == image_id)
-            .order_by(ImageEvent.id.desc())
-            .limit(limit)
-        )
-        return [(kind, who, reason, at) for kind, who, reason, at in rows]

@@ -29,6 +29,7 @@ from cnsapp.services.labels import clean_annotator
 from cnsapp.services.reading import apply_rule
 from cnsapp.services.slide_import import beside, cut_slides
 from cnsapp.services.slides import set_aside
+from cnsapp.services.telling import go_on, ignore
 
 __all__ = [
     "CheckReport",
@@ -101,7 +102,7 @@ def import_folder(
     asked = Asked(path, labels, group_from, metadata, link)
     who = clean_annotator(annotator)
     rule = reading_rule(app.store, project_id=project_id)
-    progress, check = progress or _ignore, check_cancelled or _go_on
+    progress, check = progress or ignore, check_cancelled or go_on
     with _opened(app, asked, allowed_roots, _listing(progress, check)) as (source, plan):
         slides, source = set_aside(app, source)
         work = ImportWork(app, project_id, source, plan, rule, link, who, begun)
@@ -131,7 +132,7 @@ def check_folder(
     """
     asked = Asked(path, labels, group_from, metadata, link)
     rule = reading_rule(app.store, project_id=project_id)
-    progress, check = progress or _ignore, check_cancelled or _go_on
+    progress, check = progress or ignore, check_cancelled or go_on
     with _opened(app, asked, allowed_roots, _listing(progress, check)) as (source, plan):
         slides, source = set_aside(app, source)
         work = ImportCheck(app, project_id, source, plan, rule, link, "check")
@@ -184,12 +185,12 @@ def import_source(
     asked = Asked(source.root, labels, group_from, None, link)
     rule = reading_rule(app.store, project_id=project_id)
     plan = _plan(app, source, asked, allowed_roots)
-    check = check_cancelled or _go_on
+    check = check_cancelled or go_on
     slides, source = set_aside(app, source)
     work = ImportWork(app, project_id, source, plan, rule, link, clean_annotator(annotator))
     with _following(work):
-        work.run(_ignore, check)
-        cut_slides(work, slides, None, progress=_ignore, check_cancelled=check)
+        work.run(ignore, check)
+        cut_slides(work, slides, None, progress=ignore, check_cancelled=check)
     return work.report
 
 
@@ -274,11 +275,3 @@ def _listing(progress: Progress, check_cancelled: Callable[[], None]) -> Listing
         progress(n, 0, "")
 
     return told
-
-
-def _ignore(_done: float, _total: int, _name: str) -> None:
-    return None
-
-
-def _go_on() -> None:
-    return None

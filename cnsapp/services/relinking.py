@@ -15,6 +15,7 @@ from cnsapp.imaging.store import hash_file
 from cnsapp.services import jobs
 from cnsapp.services.import_source import find_source, opened_source
 from cnsapp.services.import_work import text_or_none
+from cnsapp.services.telling import go_on, ignore
 from db.models import Image, ImageEvent
 from db.queries import chunks, set_status
 from db.session import Store
@@ -87,7 +88,7 @@ def relink(
     InvalidInputError
         There is no such folder, or it may not be read.
     """
-    tell, check = progress or _ignore, check_cancelled or _go_on
+    tell, check = progress or ignore, check_cancelled or go_on
 
     def listing(n: int) -> None:
         check()
@@ -202,11 +203,3 @@ def _mtime(place: Path) -> int | None:
         return place.stat().st_mtime_ns
     except OSError:
         return None
-
-
-def _ignore(_done: int, _total: int, _name: str) -> None:
-    return None
-
-
-def _go_on() -> None:
-    return None
