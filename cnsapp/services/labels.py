@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from cnsapp.domain.labels import MAX_EVENTS, TAKES_BACK, LabelAct, clean_annotator, read_act
 from cnsapp.errors import InvalidInputError, NotFoundError, StoreError
 from cnsapp.services.label_import import LabelReport, import_labels, label_from_csv
+from cnsapp.services.readings import keep_answers
 from cnsapp.services.undoing import UndoStep, redo_stack, undo_stack
 from db.deciding import class_meanings, is_void, refresh_current
 from db.models import Image, LabelClass, LabelEvent, Project
@@ -139,6 +140,7 @@ def record_events(
         new += insert_new(session, LabelEvent, undos, ["client", "seq"])
         if new:
             refresh_current(session, project_id, images)
+            keep_answers(session, project_id, images)
         acked = _stored(session, good, project_id, rejected)
         return Receipt(
             acked=acked,
