@@ -8,6 +8,7 @@ import streamlit as st
 
 from cnsapp.domain.schemes import SCHEMES
 from cnsapp.errors import CnsError
+from cnsapp.services import classes as class_edits
 from cnsapp.services import images, label_settings, labels, projects, viewing
 from cnsapp.services.images import Counts, ImageFilter
 from cnsapp.services.projects import ClassView, ProjectView
@@ -70,9 +71,10 @@ def first_classes(here: Here, project: ProjectView) -> None:
     if own and not names:
         st.warning("Type at least one class name.")
     elif own or scheme:
-        projects.add_classes(
+        class_edits.add_classes(
             here.app.store,
             project_id=project.id,
+            who=here.annotator or "unnamed",
             classes=names if own else None,
             scheme="organ-systems" if scheme else None,
         )
@@ -221,8 +223,12 @@ def add_class_button(here: Here, project: ProjectView) -> None:
         parent = st.text_input("Group of classes (optional)", key="new_parent")
         if st.form_submit_button("Add class", key="add_class_go"):
             try:
-                projects.add_class(
-                    here.app.store, project_id=project.id, name=name, parent=parent.strip() or None
+                class_edits.add_class(
+                    here.app.store,
+                    project_id=project.id,
+                    name=name,
+                    parent=parent.strip() or None,
+                    who=here.annotator or "unnamed",
                 )
             except CnsError as error:
                 frame.show_error(error)

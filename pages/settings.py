@@ -6,6 +6,7 @@ import streamlit as st
 
 from cnsapp.errors import CnsError
 from cnsapp.services import about, health, images, jobs, projects, viewing
+from cnsapp.services import classes as class_edits
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.export_panel import export_section
@@ -80,9 +81,10 @@ def change_classes(here: Here, project: ProjectView) -> None:
         parent = st.text_input("Group of classes (optional)", key="class_add_parent")
         if st.form_submit_button("Add class", key="class_add"):
             saved(
-                lambda: projects.add_class(
+                lambda: class_edits.add_class(
                     here.app.store,
                     project_id=project.id,
+                    who=here.annotator or "unnamed",
                     name=name or "",
                     parent=(parent or "").strip() or None,
                 )
@@ -101,7 +103,12 @@ def change_classes(here: Here, project: ProjectView) -> None:
         new = st.text_input("New name", value=current.name, key=f"class_rename_{current.id}")
         if st.button("Rename", key="class_rename", disabled=(new or "") == current.name):
             saved(
-                lambda: projects.rename_class(here.app.store, class_id=current.id, name=new or "")
+                lambda: class_edits.rename_class(
+                    here.app.store,
+                    class_id=current.id,
+                    name=new or "",
+                    who=here.annotator or "unnamed",
+                )
             )
 
 

@@ -15,9 +15,10 @@ from cnsapp.domain.names import name_key
 from cnsapp.domain.schemes import ORGAN_SYSTEMS
 from cnsapp.imaging.store import is_abandoned, own_name
 from cnsapp.imaging.synthetic import ORGANS, make_tissue
+from cnsapp.services.classes import add_class
 from cnsapp.services.importing import import_folder
 from cnsapp.services.labels import import_labels
-from cnsapp.services.projects import add_class, create_project, list_classes
+from cnsapp.services.projects import create_project, list_classes
 from db.models import Image, Project
 from db.session import Store
 
@@ -100,7 +101,9 @@ def _add_organs(store: Store, project_id: int) -> None:
     there = {view.name for view in list_classes(store, project_id=project_id)}
     for spec in ORGAN_SYSTEMS:
         if spec.name in ORGANS and spec.name not in there:
-            add_class(store, project_id=project_id, name=spec.name, parent=spec.parent)
+            add_class(
+                store, project_id=project_id, name=spec.name, parent=spec.parent, who=ANNOTATOR
+            )
 
 
 def _plan() -> list[tuple[str, int, int]]:

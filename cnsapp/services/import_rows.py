@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from cnsapp.domain.metadata import Value
 from cnsapp.imaging.decoded import ImageFacts
 from cnsapp.imaging.store import ImageFolder
+from cnsapp.services.classes import find_or_add_classes
 from cnsapp.services.exclusion import put_into_groups
 from cnsapp.services.images import reading_rule
 from cnsapp.services.metadata import put_values
-from cnsapp.services.projects import find_or_add_classes
 from db.models import Image, LabelClass, LabelEvent
 from db.queries import add_to_tally, chunks, insert_new, set_status
 from db.session import Store
@@ -76,6 +76,7 @@ def store_arrivals(
     project_id: int,
     arrivals: Sequence[Arrival],
     names: Container[str],
+    annotator: str,
     begun: Begun | None = None,
 ) -> Stored:
     """Put copies into place and write their rows; rows that are there already stay as they are.
@@ -106,7 +107,7 @@ def store_arrivals(
                 for arrival, row in ((a, known_now.get(a)) for a in arrivals)
             )
         names = list(dict.fromkeys(a.label for a in arrivals if a.label))
-        classes = find_or_add_classes(session, project_id, names)
+        classes = find_or_add_classes(session, project_id, names, annotator)
         fresh = [name for name in names if classes[name] not in before]
         labels = [(known_now.get(a).id, classes[a.label]) for a in arrivals if a.label]
         put_values(session, project_id, {known_now.get(a).id: a.meta for a in arrivals if a.meta})

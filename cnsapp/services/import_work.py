@@ -22,6 +22,7 @@ from cnsapp.imaging.reader import WindowMissingError
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.imaging.sniff import SUFFIXES, sniff
 from cnsapp.imaging.store import ImageFolder, Part, hash_bytes, hash_file, read_small
+from cnsapp.services.class_rows import check_class_name
 from cnsapp.services.import_plan import ImportPlan
 from cnsapp.services.import_report import ImportReport, Skipped
 from cnsapp.services.import_rows import (
@@ -35,7 +36,6 @@ from cnsapp.services.import_rows import (
 from cnsapp.services.import_source import Source, remove_abandoned
 from cnsapp.services.import_windows import ImportRule
 from cnsapp.services.labels import import_labels
-from cnsapp.services.projects import check_class_name
 from db.models import Image
 
 CHUNK = 100  # rows a transaction: somebody who labels meanwhile waits a few milliseconds
@@ -282,7 +282,13 @@ class ImportWork(ImportRule):
             return
         self._note_batch(batch)
         stored = store_arrivals(
-            self.app.store, self.folder, self.project_id, batch, self.names, self.begun
+            self.app.store,
+            self.folder,
+            self.project_id,
+            batch,
+            self.names,
+            self.annotator,
+            self.begun,
         )
         self.report.imported += stored.n_new
         self.report.duplicates += len(batch) - stored.n_new

@@ -1,4 +1,4 @@
-"""Projects and their classes."""
+"""Projects: make, list and find them. What changes their classes is in `classes`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
-from cnsapp.domain.names import clean_name, name_key
-from cnsapp.domain.schemes import SCHEMES, ClassSpec, color_for, hotkey_for
+from cnsapp.domain.names import name_key
 from cnsapp.errors import InvalidInputError, NotFoundError
+from cnsapp.services.class_rows import ClassView, add_row, checked_name, list_classes, specs_of
 from db.models import LabelClass, Project, Tally
 from db.session import Store
 
-
-@dataclass(frozen=True)
-class ClassView:
-    """A class as pages and commands show it."""
-
-    id: int
-    name: str
-    parent: str | None
-    color: str
-    hotkey: str | None
-    position: int
+__all__ = [
+    "ClassView",
+    "ProjectView",
+    "create_project",
+    "get_project",
+    "list_classes",
+    "list_projects",
+]
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,8 @@ def create_project(
     InvalidInputError
         The name is empty or taken, the scheme is unknown, or two class names are the same name.
     """
-    specs = _specs(classes, scheme)
-    shown = _checked(name, "project")
+    specs = specs_of(classes, scheme)
+    shown = checked_name(name, "project")
     with store.writing() as session:
         taken = session.scalar(select(Project.name).where(Project.name_key == name_key(shown)))
         if taken is not None:
@@ -68,7 +64,7 @@ def create_project(
         session.add(project)
         session.flush()
         for spec in specs:
-            _add_class(session, project.id, spec)
+            add_row(session, project.id, spec)
         return _view(project, {}, len(specs))
 
 
@@ -106,159 +102,6 @@ def _is_named(view: ProjectView, project: int | str) -> bool:
     if isinstance(project, int):
         return view.id == project
     return name_key(view.name) == name_key(project)
-
-
-def list_classes(store: Store, *, project_id: int) -> list[ClassView]:
-    """Return the classes of a project in their order."""
-    with store.reading() as session:
-        return [class_view(row) for row in _classes(session, project_id)]
-
-
-def add_class(store: Store, *, project_id: int, name: str, parent: str | None = None) -> ClassView:
-    """Add a class at the end; raise InvalidInputError when the name is empty or there already."""
-    with store.writing() as session:
-        return class_view(_add_class(session, project_id, ClassSpec(name, parent)))
-
-
-def add_classes(
-    store: Store,
-    *,
-    project_id: int,
-    classes: Sequence[str] | None = None,
-    scheme: str | None = None,
-) -> list[ClassView]:
-    """Add several classes, or those of a built-in scheme, at the end: all of them or none.
-
-    Raises
-    ------
-    InvalidInputError
-        The scheme is unknown, or a name is empty, there already, or there twice.
-    """
-    specs = _specs(classes, scheme)
-    with store.writing() as session:
-        return [class_view(_add_class(session, project_id, spec)) for spec in specs]
-
-
-def rename_class(store: Store, *, class_id: int, name: str) -> ClassView:
-    """Give a class another name; its labels and its models stay with it."""
-    shown = _checked(name, "class")
-    with store.writing() as session:
-        row = session.get(LabelClass, class_id)
-        if row is None:
-            raise NotFoundError(f"There is no class number {class_id}.")
-        _refuse_same(session, row.project_id, shown, but=class_id)
-        row.name, row.name_key = shown, name_key(shown)
-        return class_view(row)
-
-
-def find_or_add_classes(session: Session, project_id: int, names: Sequence[str]) -> dict[str, int]:
-    """Return the class id for each name, adding the classes that are not there yet."""
-    known = {row.name_key: row.id for row in _classes(session, project_id)}
-    found: dict[str, int] = {}
-    for name in names:
-        key = name_key(name)
-        if key not in known:
-            known[key] = _add_class(session, project_id, ClassSpec(name)).id
-        found[name] = known[key]
-    return found
-
-
-def check_class_name(name: str) -> None:
-    """Raise InvalidInputError when no class can have this name: empty, too long, unprintable."""
-    _checked(name, "class")
-
-
-def class_view(row: LabelClass) -> ClassView:
-    """Return the plain view of a class row."""
-    return ClassView(
-        id=row.id,
-        name=row.name,
-        parent=row.parent,
-        color=row.color,
-        hotkey=row.hotkey,
-        position=row.position,
-    )
-
-
-def _specs(classes: Sequence[str] | None, scheme: str | None) -> list[ClassSpec]:
-    if scheme is not None and scheme not in SCHEMES:
-        raise InvalidInputError(
-            f"There is no class scheme “{scheme}”.",
-            "",
-            f"Choose one of: {', '.join(SCHEMES)}; or name the classes yourself.",
-        )
-    specs = list(SCHEMES[scheme]) if scheme else []
-    specs += [ClassSpec(name) for name in classes or []]
-    seen: dict[str, str] = {}
-    for spec in specs:
-        key = name_key(_checked(spec.name, "class"))
-        if key in seen:
-            raise _same_name(spec.name, seen[key])
-        seen[key] = spec.name
-    return specs
-
-
-def _checked(name: str, what: str) -> str:
-    shown = clean_name(name)
-    if not shown:
-        raise InvalidInputError(f"The {what} name is empty.", "", f"Give the {what} a name.")
-    if len(shown) > 200:
-        raise InvalidInputError(
-            f"The {what} name has {len(shown)} characters; 200 is the most.", "", "Shorten it."
-        )
-    if any(ord(ch) < 32 for ch in shown):
-        raise InvalidInputError(
-            f"The {what} name {shown!r} holds control characters.",
-            "",
-            "Type it again without them.",
-        )
-    return shown
-
-
-def _same_name(name: str, there: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"“{clean_name(name)}” and “{there}” are the same class name: they differ at most by case, "
-        "blanks or Unicode form.",
-        "Two classes that read alike would be mixed up in labels and results.",
-        "Keep one of them, or choose a name that reads differently.",
-    )
-
-
-def _refuse_same(session: Session, project_id: int, name: str, but: int | None = None) -> None:
-    there = session.scalar(
-        select(LabelClass).where(
-            LabelClass.project_id == project_id, LabelClass.name_key == name_key(name)
-        )
-    )
-    if there is not None and there.id != but:
-        raise _same_name(name, there.name)
-
-
-def _add_class(session: Session, project_id: int, spec: ClassSpec) -> LabelClass:
-    shown = _checked(spec.name, "class")
-    _refuse_same(session, project_id, shown)
-    taken = _classes(session, project_id)
-    position = max((row.position for row in taken), default=-1) + 1
-    row = LabelClass(
-        project_id=project_id,
-        name=shown,
-        name_key=name_key(shown),
-        parent=clean_name(spec.parent) if spec.parent else None,
-        color=color_for(position),
-        hotkey=hotkey_for(position),
-        position=position,
-    )
-    session.add(row)
-    session.flush()
-    return row
-
-
-def _classes(session: Session, project_id: int) -> Sequence[LabelClass]:
-    return session.scalars(
-        select(LabelClass)
-        .where(LabelClass.project_id == project_id, LabelClass.active)
-        .order_by(LabelClass.position, LabelClass.id)
-    ).all()
 
 
 def _view(project: Project, counts: dict[str, int], n_classes: int) -> ProjectView:

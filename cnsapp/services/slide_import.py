@@ -20,10 +20,10 @@ from cnsapp.imaging.store import PART, hash_file, own_name
 from cnsapp.imaging.thumbs import make_thumbs
 from cnsapp.imaging.tiling import Tile, TileSettings
 from cnsapp.imaging.window import WindowMissingError
+from cnsapp.services.class_rows import check_class_name
 from cnsapp.services.import_report import Skipped
 from cnsapp.services.import_rows import known_bytes
 from cnsapp.services.import_work import ImportWork
-from cnsapp.services.projects import check_class_name
 from cnsapp.services.slide_rows import Made, SlideRows, find_slide, place_of
 from cnsapp.services.slides import (
     Plan,

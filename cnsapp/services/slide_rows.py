@@ -11,8 +11,8 @@ from sqlalchemy import delete, func, select, update
 from cnsapp.imaging.candidates import Candidate, printable
 from cnsapp.imaging.decoded import ImageFacts
 from cnsapp.imaging.tiling import Tile, TileSettings, slide_um
+from cnsapp.services.classes import find_or_add_classes
 from cnsapp.services.import_work import ImportWork
-from cnsapp.services.projects import find_or_add_classes
 from cnsapp.services.slides import Plan
 from db.models import Image, ImageEvent, LabelClass, LabelEvent, Slide
 from db.queries import add_to_tally, chunks, insert_new, set_status
@@ -146,7 +146,8 @@ class SlideRows:
         with self.store.writing() as session:
             known = select(LabelClass.id).where(LabelClass.project_id == self.project_id)
             before = set(session.scalars(known))
-            self.label_id = find_or_add_classes(session, self.project_id, [label])[label]
+            who = self.work.annotator
+            self.label_id = find_or_add_classes(session, self.project_id, [label], who)[label]
         begun = self.work.begun
         if self.label_id not in before or (begun is not None and self.label_id > begun.class_id):
             self.work.tell_class(label)

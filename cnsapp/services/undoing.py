@@ -16,6 +16,7 @@ from db.queries import chunks
 from db.session import Store
 
 PART = 1000  # events looked at in one statement
+CLASS_ACTION = "classes/"  # begins the action of labels that belong to a change of the classes
 MOST_EVENTS = 10_000  # in one answer, beyond its first step: a label on 5,000 images is one step
 
 
@@ -42,7 +43,8 @@ def undo_stack(
 ) -> list[UndoStep]:
     """Return the latest actions of this person that still count, the newest first.
 
-    Imports are not among them: a key press must not take back ten thousand labels from a file.
+    Imports are not among them: a key press must not take back ten thousand labels from a file;
+    nor is what a change of the classes did, which is taken back in their list of changes.
     `before` continues a list after the step whose `last_event` it names.
     """
     who = clean_annotator(annotator)
@@ -99,6 +101,7 @@ def _any(project_id: int, annotator: str, before: int | None) -> Select[LabelEve
             LabelEvent.project_id == project_id,
             LabelEvent.annotator == annotator,
             LabelEvent.source != "import",
+            LabelEvent.action.not_like(f"{CLASS_ACTION}%"),
         )
         .order_by(LabelEvent.id.desc())
         .limit(PART)

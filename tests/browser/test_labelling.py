@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import select, update
 
-from cnsapp.services import images, importing, projects
+from cnsapp.services import classes, images, importing, projects
 from cnsapp.services.images import ImageFilter, ImageItem
 from db.models import Image, LabelEvent
 from tests.browser.conftest import LiveApp
@@ -369,7 +369,7 @@ def test_a_picture_that_did_not_arrive_gets_no_class_but_can_be_skipped(world: W
 
 def test_a_class_name_that_is_markup_is_shown_letter_by_letter(world: World) -> None:
     name = "<img src=x onerror=document.title='owned'>"
-    projects.add_class(world.store, project_id=world.project_id, name=name)
+    classes.add_class(world.store, project_id=world.project_id, name=name, who="maria")
     world.open()
     world.page.locator(".choice .name", has_text=name).wait_for()
     world.cell(0).click()

@@ -23,7 +23,8 @@ from cnsapp.services.exports import (
     removed_words,
 )
 from cnsapp.services.importing import import_folder
-from cnsapp.services.projects import create_project, rename_class
+from cnsapp.services.classes import rename_class
+from cnsapp.services.projects import create_project
 from cnsapp.services.tables import csv_file, plain_cell, safe_cell
 from cnsapp.tasks.maps import as_rgba, over, save_whole
 from db.models import Image, LabelClass
@@ -97,7 +98,7 @@ def test_a_dataset_has_one_folder_a_class_and_the_table(world: World, tmp_path: 
 def test_a_dataset_comes_back_with_its_labels_and_groups(
     world: World, tmp_path: Path, labels: str
 ) -> None:
-    rename_class(world.app.store, class_id=world.class_ids[1], name="-intestine")
+    rename_class(world.app.store, class_id=world.class_ids[1], name="-intestine", who="ann")
     out = tmp_path / "dataset"
     export_dataset(world.app, project_id=world.project_id, out=out)
     rows = rows_of(out / "labels.csv")

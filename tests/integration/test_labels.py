@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, insert, select
 
 from cnsapp.errors import InvalidInputError, NotFoundError
-from cnsapp.services import images, labels, projects
+from cnsapp.services import classes, images, labels, projects
 from db.models import Image, LabelEvent
 from db.queries import add_to_tally
 from db.session import Store, open_store
@@ -483,6 +483,6 @@ def test_a_csv_that_is_no_text_is_refused(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
 def test_a_csv_from_an_old_spreadsheet_is_read(world: World, tmp_path: Path, encoding: str) -> None:
-    projects.add_class(world.store, project_id=world.project_id, name="Drüse")
+    classes.add_class(world.store, project_id=world.project_id, name="Drüse", who="maria")
     text = "file;label\ntile_000.png;Drüse\n"
     assert from_csv(world, tmp_path, text, encoding).labelled == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnsapp.bootstrap import App
-from cnsapp.services.projects import rename_class
+from cnsapp.services.classes import rename_class
 from cnsapp.services.review import cell_images, confusion
 from tests.integration.worlds import World, add_model, make_world, relabel
 
@@ -81,7 +81,7 @@ def test_a_relabelled_image_is_marked_and_scored_anew(world: World, model_id: in
 def test_scores_of_today_call_a_renamed_class_by_its_new_name(world: World, model_id: int) -> None:
     relabel(world, world.image_ids[0][1], world.class_ids[1])
     confusion(world.app.store, model_id=model_id, truth="current")
-    rename_class(world.app.store, class_id=world.class_ids[0], name="hepar")
+    rename_class(world.app.store, class_id=world.class_ids[0], name="hepar", who="ann")
     found = confusion(world.app.store, model_id=model_id, truth="current")
     assert found.names == ["hepar", "lung"]
 
