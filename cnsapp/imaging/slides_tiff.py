@@ -19,6 +19,7 @@ from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.mixing import mix
 from cnsapp.imaging.rule import Channel, ReadingRule
 from cnsapp.imaging.slide_base import Pixels, Slide, SlideFacts, plausible_um
+from cnsapp.imaging.tiff_pages import JPEG_HEAD, JPEGS, check_jpeg
 from cnsapp.imaging.window import SampleRange, measure, sample_kind, to_uint8
 
 UM_OF_UNIT = {2: 25_400.0, 3: 10_000.0}  # ResolutionUnit: inch, centimetre
@@ -174,8 +175,10 @@ class TiffSlide(Slide):
         offsets = [page.dataoffsets[i] for i in wanted]
         counts = [page.databytecounts[i] for i in wanted]
         for data, index in self._tiff.filehandle.read_segments(offsets, counts, wanted):
-            if data is None:
+            if not isinstance(data, bytes):
                 continue  # a tile that the scanner left out
+            if key.compression in JPEGS:
+                check_jpeg(data[:JPEG_HEAD], key)
             segment, at, _ = key.decode(data, index, jpegtables=page.jpegtables)
             if segment is not None:
                 _paste(out, segment[0], at, x, y, planes > 1)

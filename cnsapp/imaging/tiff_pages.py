@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from cnsapp.errors import UnreadableImageError
 from cnsapp.imaging.decoded import refusal
+from cnsapp.imaging.jpeg_files import declared_size
 
 PLANAR = 2
 JPEGS = (6, 7, 33007, 34892)
+JPEG_HEAD = 1 << 12  # bytes of a strip or tile that hold its declared size
+JPEG_BLOCK = 64  # px by which an honest one may be larger: it is padded to whole blocks
 BLOCK = 1 << 24  # bytes of a page read at a time, where its layout allows it
 
 
@@ -36,6 +39,29 @@ def check_complete(page: Any) -> None:
     if not ends or max(ends) > page.parent.filehandle.size:  # tifffile may fill in zeros
         raise UnreadableImageError(
             "The file is cut off: only part of the picture is there.",
+            "",
+            "Copy it again from where it came from.",
+        )
+    if page.keyframe.compression in JPEGS:
+        handle = page.parent.filehandle
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+            handle.seek(offset)
+            check_jpeg(handle.read(min(count, JPEG_HEAD)), page.keyframe)
+
+
+def check_jpeg(head: bytes, frame: Any) -> None:
+    """Raise UnreadableImageError when the JPEG of a strip or tile declares more than its page.
+
+    The decoder would make all of it before anybody sees that it does not fit.
+    """
+    size = declared_size(head)
+    if size is None:
+        return  # such as tables alone; the decoder says what is wrong
+    page = max(frame.imagewidth, frame.tilewidth), max(frame.imagelength, frame.tilelength)
+    if any(one > most + JPEG_BLOCK for one, most in zip(size, page, strict=True)):
+        raise UnreadableImageError(
+            f"The file is damaged: a part of it declares {size[0]:,} × {size[1]:,} pixels, "
+            f"the whole picture {frame.imagewidth:,} × {frame.imagelength:,}.",
             "",
             "Copy it again from where it came from.",
         )
