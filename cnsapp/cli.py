@@ -24,6 +24,7 @@ from cnsapp import (
     cli_learn,
     cli_looks,
     cli_quality,
+    cli_queue,
     cli_reading,
     cli_system,
     cli_take,
@@ -40,8 +41,8 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 PARTS = (
-    cli_system, cli_data, cli_files, cli_labelling, cli_reading, cli_quality, cli_looks, cli_learn,
-    cli_take,
+    cli_system, cli_data, cli_files, cli_labelling, cli_reading, cli_quality, cli_queue, cli_looks,
+    cli_learn, cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)
