@@ -54,12 +54,15 @@ def import_in_process(home: Path, source: Path) -> subprocess.Popen[bytes]:
 
 
 def files_of(home: Path) -> dict[str, int]:
-    """Return every file of the store with its size; half files and journals would be among them."""
+    """Return every file of the store with its size; half files and journals would be among them.
+
+    Without the worker's note on the kinds of files, which is there when it has had the time.
+    """
     return {
         path.relative_to(home).as_posix(): path.stat().st_size
         for name in ("images", "thumbs", "uploads")
         for path in (home / name).rglob("*")
-        if path.is_file()
+        if path.is_file() and path.parent.name != "kinds"
     }
 
 
