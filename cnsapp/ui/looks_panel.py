@@ -51,7 +51,7 @@ def looks_view(
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         by = st.segmented_control(
             "By looks", [MAP, CLUSTERS, SIMILAR], key=BY, required=True,
-            default=None if BY in st.session_state else MAP,
+            default=None if BY in st.session_state else SIMILAR if _asked() else MAP,
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
         color = _choose_color(place) if by == MAP else ""
@@ -287,7 +287,7 @@ def _cluster(place: Place, number: int) -> None:
 
 
 def _similar(place: Place) -> None:
-    asked = asked_for(st.query_params.get("like"))
+    asked = _asked()
     items = [
         item
         for item in looks.list_items(place.here.app.store, image_ids=asked)
@@ -316,6 +316,10 @@ def _similar(place: Place) -> None:
         key="looks_similar_grid", similar=False, empty="No other image is left.",
         badges={m.image_id: Badge(f"{m.similarity:.2f}") for m in found},
     )  # fmt: skip
+
+
+def _asked() -> list[int]:
+    return asked_for(st.query_params.get("like"))
 
 
 def asked_for(given: str | None) -> list[int]:
