@@ -116,7 +116,9 @@ def _label_all(place: Place, ids: list[int], key: str) -> None:
     """Offer to label all of them: a class, whether labelled ones too, and one button."""
     free = looks.in_use(place.here.app.store, place.project.id, ids, unlabelled_only=True)
     n_given = len(ids) - len(free)
-    with st.popover(f"Label all {len(ids):,}…", type="primary", key=f"{key}_all"):
+    # on_change: so that `_label` can close it, and what was done is seen
+    title = f"Label all {len(ids):,}…"
+    with st.popover(title, type="primary", key=f"{key}_all", on_change="rerun"):
         if not place.here.annotator:
             st.info("Say who labels first: “Labelling as” in the sidebar.")
             return
@@ -138,12 +140,15 @@ def _label_all(place: Place, ids: list[int], key: str) -> None:
         st.button(
             f"Label {words.plural(len(wanted), 'image')}{name}",
             type="primary", key=f"{key}_go", disabled=class_id is None,
-            on_click=_label, args=(place, wanted, class_id, by_id.get(class_id or 0)),
+            on_click=_label, args=(place, f"{key}_all", wanted, class_id, by_id.get(class_id or 0)),
         )  # fmt: skip
 
 
-def _label(place: Place, ids: list[int], class_id: int | None, chosen: ClassView | None) -> None:
+def _label(
+    place: Place, popover: str, ids: list[int], class_id: int | None, chosen: ClassView | None
+) -> None:
     """Label them; the last thing that is stored before anything is drawn."""
+    st.session_state[popover] = False
     with frame.guard():
         receipt = bulk.label_images(
             place.here.app.store,
