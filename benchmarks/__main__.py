@@ -14,7 +14,9 @@ from pathlib import Path
 
 from benchmarks.rows import Row, as_table
 
-GROUPS = ("web", "imports", "browsing", "quality", "learning", "labels", "viewer", "accuracy")
+GROUPS = (
+    "web", "imports", "browsing", "looks", "quality", "learning", "labels", "viewer", "accuracy",
+)  # fmt: skip
 RESULTS = Path("bench-results")
 
 
