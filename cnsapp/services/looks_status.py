@@ -48,9 +48,11 @@ def status(store: Store, *, project_id: int) -> Status:
         if index is None:
             n = read_tally(session, project_id).get("images", 0)
             return Status(None, None, 0, n, 0, "umap", job_id)
-        missing = _missing(session, store, project_id, index)
+        later = _features_since(session, project_id, index.made_at)
+        missing = _missing(session, store, project_id, index, later)
+    n_unread = 0 if later else len(index.unread)
     return Status(
-        index.version, index.made_at, len(index.ids), missing, len(index.unread),
+        index.version, index.made_at, len(index.ids), missing, n_unread,
         index.map_method, job_id,
     )  # fmt: skip
 
@@ -58,11 +60,14 @@ def status(store: Store, *, project_id: int) -> Status:
 _counted: dict[tuple[str, int], tuple[tuple[Any, ...], int]] = {}
 
 
-def _missing(session: Session, store: Store, project_id: int, index: LooksIndex) -> int:
+def _missing(
+    session: Session, store: Store, project_id: int, index: LooksIndex, later: bool
+) -> int:
     """Count the images that the index lacks; anew only when images came, went or were read anew."""
     of_project = Image.project_id == project_id
     sign = (
         index.version,
+        later,
         read_tally(session, project_id).get("images", 0),
         session.scalar(select(func.max(Image.id)).where(of_project, Image.status == "ok")),
         session.scalar(select(func.max(ImageEvent.id)).where(ImageEvent.project_id == project_id)),
@@ -81,12 +86,29 @@ def _missing(session: Session, store: Store, project_id: int, index: LooksIndex)
         .order_by(Image.id)
     )
     table = np.array([(i, sign_of(sha, seen)) for i, sha, seen in rows], np.int64).reshape(-1, 2)
-    known = np.isin(table[:, 0], index.unread)
+    # what had no features then may have got them since
+    known = np.zeros(len(table), bool) if later else np.isin(table[:, 0], index.unread)
     if len(index.ids):
         at = np.minimum(np.searchsorted(index.ids, table[:, 0]), len(index.ids) - 1)
         known |= (index.ids[at] == table[:, 0]) & (index.signs[at] == table[:, 1])
     _counted[key] = (sign, int((~known).sum()))
     return _counted[key][1]
+
+
+def _features_since(session: Session, project_id: int, moment: datetime) -> bool:
+    """Return whether features were computed after a moment, or are just now."""
+    return (
+        session.scalar(
+            select(Job.id)
+            .where(
+                Job.project_id == project_id,
+                Job.kind == "features",
+                Job.state.in_(ACTIVE) | (Job.finished_at > moment),
+            )
+            .limit(1)
+        )
+        is not None
+    )
 
 
 def queue_looks(store: Store, *, project_id: int, requested_by: str = "") -> int:

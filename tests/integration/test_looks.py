@@ -288,6 +288,26 @@ def test_the_status_counts_what_came_since_or_looks_otherwise(world: World) -> N
     assert missing() == 5
 
 
+def test_images_whose_features_came_after_the_index_are_not_taken_for_unreadable(
+    world: World,
+) -> None:
+    store, project = world.app.store, world.project_id
+    rows, _ = unit_rows(N)
+    index_of(store, project, rows, unread=tuple(ids_of(world)[:4]))
+    before = looks.status(store, project_id=project)
+    assert (before.n_missing, before.n_unread) == (0, 4)
+    job = jobs.submit_job(store, kind="features", project_id=project)
+    now = looks.status(store, project_id=project)
+    assert (now.n_missing, now.n_unread) == (4, 0)  # it may compute them
+    with store.writing() as session:
+        row = session.get_one(Job, job)
+        row.state, row.finished_at = "done", datetime.now(UTC)
+    assert looks.follow_features(store, project_id=project) is not None
+    index_of(store, project, rows, unread=tuple(ids_of(world)[:2]))  # two were unreadable indeed
+    after = looks.status(store, project_id=project)
+    assert (after.n_missing, after.n_unread) == (0, 2)
+
+
 def test_a_new_index_follows_features_only_where_that_is_worth_it(world: World) -> None:
     store, project = world.app.store, world.project_id
 
