@@ -6,6 +6,7 @@ const PAD = 16;
 const CELLS = 128; // a side, for finding the point under the mouse
 const REACH = 9; // pixels between mouse and point
 const CORNERS = 240; // of an outline that is sent
+const TURNS = 16;
 const TEN = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#882255", "#999933", "#44AA99", "#AA4499"];
 const count = (n) => n.toLocaleString("en-US");
 const images = (n) => `${count(n)} ${n === 1 ? "image" : "images"}`;
@@ -161,6 +162,7 @@ function paint(s) {
   const c = sized(s.base, place.w, place.h);
   const side = Math.min(9, (s.n > 20000 ? 2 : s.n > 4000 ? 3.5 : 6) * Math.sqrt(s.zoom));
   const some = s.picked && s.inside;
+  s.colors = s.data.keys.map((_, code) => colorOf(s, code));
   c.globalAlpha = some ? 0.16 : s.n > 20000 ? 0.75 : 0.85;
   dots(s, c, place, side, null);
   c.globalAlpha = 1;
@@ -169,20 +171,26 @@ function paint(s) {
   s.stage.dataset.ms = (performance.now() - began).toFixed(1);
 }
 
-function dots(s, c, { w, h, k, left, top }, side, only) {
+// Points without a key first, then a sixteenth of each key in turn: none hides all the others.
+function dots(s, c, place, side, only) {
+  someDots(s, c, place, side, only, 0, 0, 1);
+  for (let turn = 0; turn < TURNS; turn++) {
+    for (let code = 1; code < s.data.keys.length; code++) someDots(s, c, place, side, only, code, turn, TURNS);
+  }
+}
+
+function someDots(s, c, { w, h, k, left, top }, side, only, code, first, step) {
+  if (s.hidden.has(code)) return;
   const round = s.n <= 4000;
-  for (let code = 0; code < s.data.keys.length; code++) {
-    if (s.hidden.has(code)) continue;
-    c.fillStyle = colorOf(s, code);
-    for (let j = s.starts[code]; j < s.starts[code + 1]; j++) {
-      const i = s.order[j];
-      if (only && !only[i]) continue;
-      const x = left + s.at[2 * i] * k;
-      const y = top + s.at[2 * i + 1] * k;
-      if (x < -side || y < -side || x > w + side || y > h + side) continue;
-      if (round) c.beginPath(), c.arc(x, y, side / 2, 0, 7), c.fill();
-      else c.fillRect(x - side / 2, y - side / 2, side, side);
-    }
+  c.fillStyle = s.colors[code];
+  for (let j = s.starts[code] + first; j < s.starts[code + 1]; j += step) {
+    const i = s.order[j];
+    if (only && !only[i]) continue;
+    const x = left + s.at[2 * i] * k;
+    const y = top + s.at[2 * i + 1] * k;
+    if (x < -side || y < -side || x > w + side || y > h + side) continue;
+    if (round) c.beginPath(), c.arc(x, y, side / 2, 0, 7), c.fill();
+    else c.fillRect(x - side / 2, y - side / 2, side, side);
   }
 }
 

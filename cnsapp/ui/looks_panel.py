@@ -115,7 +115,8 @@ def _choose_color(place: Place) -> str:
     options = ["Group"] if place.blind else list(COLORS)  # blind: nobody sees what others think
     chosen = st.selectbox(
         "Colour by", options, key="looks_color", bind="query-params",
-        label_visibility="collapsed", width=200, help="What the colours of the map say.",
+        label_visibility="collapsed", width=260,
+        format_func=lambda name: f"Colour: {name[0].lower()}{name[1:]}",
     )  # fmt: skip
     return COLORS[chosen or options[0]]
 
