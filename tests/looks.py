@@ -39,7 +39,7 @@ def index_of(
         ).all()
     found = [row for row in found if row[0] not in (*leave_out, *unread)]
     n = len(found)
-    given = np.zeros(n, np.int32) if clusters is None else np.asarray(clusters, np.int32)
+    given = np.zeros(n, np.int32) if clusters is None else np.asarray(clusters, np.int32)[:n]
     ids = np.array([row[0] for row in found], np.int64)
     write_index(
         store,
@@ -49,7 +49,7 @@ def index_of(
             "signs": np.array([sign_of(sha, seen) for _, sha, seen in found], np.int64),
             "rows": np.asarray(rows, np.float32)[:n],
             "clusters": given,
-            "places": np.asarray(rows[:n, :2] if places is None else places, np.float32),
+            "places": np.asarray(rows[:, :2] if places is None else places, np.float32)[:n],
             "unread": np.array(unread, np.int64),
         },
         facts={

@@ -12,13 +12,14 @@ import numpy as np
 import streamlit as st
 
 from cnsapp.errors import CnsError
-from cnsapp.services import label_settings, looks
+from cnsapp.services import jobs, label_settings, looks
 from cnsapp.services.images import Counts, ImageItem
 from cnsapp.services.looks import Cluster, MapPoints, Status
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.components import Tile, gallery, thumb_url
 from cnsapp.ui.frame import Here
+from cnsapp.ui.job_view import show_outcome
 from cnsapp.ui.labeller import PAGE_SIZE, Badge
 from cnsapp.ui.looks_bulk import Place, look_like, only_unlabelled, show_chosen
 from cnsapp.ui.tables import swatch, text
@@ -56,7 +57,9 @@ def looks_view(
         )  # fmt: skip
         color = _choose_color(place) if by == MAP else ""
         _say_status(place, now)
-    if now.job_id is not None:
+    if now.job_id is None:
+        _say_failure(place, now)
+    else:
         with st.container(key="looks_job"):
             frame.job_progress(now.job_id)
     if by == MAP:
@@ -73,6 +76,7 @@ def _no_index(place: Place, now: Status) -> None:
         if now.job_id is not None:
             frame.job_progress(now.job_id)
             return
+        _say_failure(place, now)
         st.write(
             "This happens in the background, behind the features of new images. It takes a minute "
             "or so, and you can label meanwhile."
@@ -81,6 +85,17 @@ def _no_index(place: Place, now: Status) -> None:
             f"Sort {words.plural(place.counts.images, 'image')} by looks",
             type="primary", key="looks_make", on_click=_sort, args=(place,),
         )  # fmt: skip
+
+
+def _say_failure(place: Place, now: Status) -> None:
+    """Say why the newest index could not be made."""
+    last = jobs.list_jobs(
+        place.here.app.store, project_id=place.project.id, kinds=["looks"], limit=1
+    )
+    if not last or last[0].state != "failed" or last[0].finished_at is None:
+        return
+    if now.made_at is None or last[0].finished_at > now.made_at:
+        show_outcome(last[0])
 
 
 def _sort(place: Place) -> None:
