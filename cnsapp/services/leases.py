@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -107,3 +107,15 @@ def held_by_others(
         Lease.holder != holder,
     )
     return set(session.scalars(theirs))
+
+
+def count_holders(
+    session: Session, *, project_id: int, besides: str, now: datetime | None = None
+) -> int:
+    """Return how many holders there are beside one."""
+    theirs = select(func.count(Lease.holder.distinct())).where(
+        Lease.project_id == project_id,
+        Lease.until >= (now or utc_now()),
+        Lease.holder != besides,
+    )
+    return session.scalar(theirs) or 0

@@ -33,6 +33,8 @@ from db.session import Store
 
 __all__ = [
     "RANDOM_ACTION",
+    "SECOND",
+    "SELF",
     "STRATEGIES",
     "UNLABELLED",
     "Handed",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 WAIT = 0.6  # seconds for a better order; then the one that is there is used, and said to be old
+MOST_HELD, LEAST_HELD = 100, 2  # images in one person's hands
 DRAWN = (SMART, RANDOM, LOOK_ALIKES)
 
 
@@ -85,6 +88,8 @@ class Handed:
         Images of the project that can be shown again.
     as_of
         The newest label event that the images know of.
+    more
+        Whether to ask again when these are used up: there was more than a fair share to be had.
     """
 
     images: list[QueuedImage]
@@ -95,6 +100,7 @@ class Handed:
     skipped: int
     unsure: int
     as_of: int
+    more: bool
     is_old: bool = False
 
 
@@ -129,6 +135,7 @@ def hand_out(
     keep: Sequence[int] = (),
     give_back: Sequence[int] = (),
     holder_before: str = "",
+    share_fairly: bool = False,
     lease_seconds: float = leases.LEASE_SECONDS,
 ) -> Handed:
     """Renew what somebody has in hand, and lease them `n` more images.
@@ -143,6 +150,8 @@ def hand_out(
         Images that `holder` does not need any more; they may be handed out again at once.
     holder_before
         Whose leases become `holder`'s: a page that was loaded again is a new holder.
+    share_fairly
+        Fewer than `n` where the last images would not suffice for the people who label just now.
 
     Raises
     ------
@@ -151,6 +160,9 @@ def hand_out(
     """
     had = set(keep)
     unwanted = had | set(exclude)
+    asked = n
+    if share_fairly:
+        n = min(n, max(0, _fair_share(store, wish, holder) - len(had)))
     choose, order = _chooser(store, wish, holder, unwanted, n, set(give_back))
     with store.writing() as session:
         leases.forget_old(session, project_id=wish.project_id)
@@ -173,7 +185,22 @@ def hand_out(
         leases.release(session, project_id=wish.project_id, holder=holder, image_ids=gone)
         others = leases.held_by_others(session, project_id=wish.project_id, holder=holder)
         got = _first(choose(session, others), n, take)
-    return _handed(store, wish, got, order, gone, len(others))
+    more = n < asked or len(got) >= asked > 0
+    return _handed(store, wish, got, order, gone, len(others), more)
+
+
+def _fair_share(store: Store, wish: Wish, holder: str) -> int:
+    """Return how many images one of several people may hold, so that the last ones are shared."""
+    if not wish.is_plain or wish.strategy not in (*DRAWN, "in-order"):
+        return MOST_HELD
+    with store.reading() as session:
+        people = leases.count_holders(session, project_id=wish.project_id, besides=holder) + 1
+        tally = read_tally(session, wish.project_id)
+    left = tally.get("images", 0) - sum(
+        tally.get(f"state:{state}", 0) for state in ("label", "skip", "unsure")
+    )
+    # half of it, and one person more than there are: who comes next finds something too
+    return max(LEAST_HELD, min(MOST_HELD, left // (2 * (people + 1))))
 
 
 def look_ahead(store: Store, wish: Wish, *, n: int = 20) -> Handed:
@@ -182,7 +209,7 @@ def look_ahead(store: Store, wish: Wish, *, n: int = 20) -> Handed:
     with store.reading() as session:
         others = leases.held_by_others(session, project_id=wish.project_id, holder="")
         got = _first(choose(session, others), n, lambda ids: open_ids(session, wish, ids))
-    return _handed(store, wish, got, order, [], len(others))
+    return _handed(store, wish, got, order, [], len(others), len(got) >= n)
 
 
 def shown_again(store: Store, wish: Wish, image_ids: Sequence[int]) -> list[QueuedImage]:
@@ -277,6 +304,7 @@ def _handed(
     order: Order | None,
     gone: list[int],
     with_others: int,
+    more: bool,
 ) -> Handed:
     blind = read_settings(store, project_id=wish.project_id).blind
     with store.reading() as session:
@@ -294,6 +322,7 @@ def _handed(
         skipped=tally.get("state:skip", 0),
         unsure=tally.get("state:unsure", 0),
         as_of=as_of,
+        more=more,
     )
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 
 import streamlit as st
 
 from cnsapp.services import viewing
 from cnsapp.services.images import Counts, ImageFilter
 from cnsapp.services.projects import ClassView, ProjectView
-from cnsapp.services.queueing import STRATEGIES
 from cnsapp.ui import memory
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import labeller
 
-NAMES = {
+NAMES = {  # of the strategies of the queue
     "smart": "smart",
     "in-order": "in order",
     "random": "random",
@@ -34,6 +32,7 @@ HELP = (
     "waits in your queue is nobody else's."
 )
 KEY, CLASS_KEY = "next", "like_class"
+CHOSEN = "next_chosen"  # by a click on this page: that is remembered, an address is not
 
 
 def choose_next(here: Here, classes: Sequence[ClassView], *, blind: bool) -> tuple[str, int | None]:
@@ -41,28 +40,29 @@ def choose_next(here: Here, classes: Sequence[ClassView], *, blind: bool) -> tup
 
     Without one in the address it is the one that this person chose last in this browser.
     """
+    names = {name: code for code, name in NAMES.items() if not (blind and code == "model")}
     kept = f"next_{here.annotator}"
-    if KEY not in st.query_params and KEY not in st.session_state:
-        last = memory.recall(kept)
-        if last in STRATEGIES:
-            st.session_state[KEY] = last
-    # where nobody sees opinions, where the model differs is none to see either
-    offered = [name for name in STRATEGIES if not (blind and name == "model")]
-    strategy = st.selectbox(
+    last = memory.recall(kept)
+    if last in names and KEY not in st.query_params and not st.session_state.get(CHOSEN):
+        st.session_state[KEY] = last
+    st.markdown(":small[Next]", width="content")
+    name = st.selectbox(
         "Next",
-        offered,
-        format_func=lambda name: f"Next: {NAMES[name]}",
+        list(names),  # as they are: the address holds what is shown
         key=KEY,
         bind="query-params",
+        on_change=_chosen,
         label_visibility="collapsed",
-        width=176,
+        width=140,
         help=HELP,
     )
-    memory.keep(kept, strategy if here.annotator else "")
+    strategy = names[name or NAMES["smart"]]
+    chosen = here.annotator and st.session_state.get(CHOSEN)
+    memory.keep(kept, str(name) if chosen else "")
     if strategy != "look-alikes":
         return strategy, None
     by_name = {c.name: c.id for c in classes}
-    name = st.selectbox(
+    like = st.selectbox(
         "Class whose look-alikes come next",
         list(by_name),
         key=CLASS_KEY,
@@ -70,7 +70,7 @@ def choose_next(here: Here, classes: Sequence[ClassView], *, blind: bool) -> tup
         label_visibility="collapsed",
         width=140,
     )
-    return strategy, by_name.get(name)
+    return strategy, by_name.get(like)
 
 
 def draw(
@@ -97,10 +97,15 @@ def draw(
         ask={"strategy": wish[0], "class_id": wish[1], "filter": asdict(chosen)},
         um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
         blind=blind,
-        on_next=partial(_choose, KEY),
+        on_next=_choose,
     )
 
 
-def _choose(key: str, strategy: str) -> None:
-    if strategy in STRATEGIES:
-        st.session_state[key] = strategy
+def _choose(strategy: str) -> None:
+    if strategy in NAMES:
+        st.session_state[KEY] = NAMES[strategy]
+        _chosen()
+
+
+def _chosen() -> None:
+    st.session_state[CHOSEN] = True

@@ -451,6 +451,19 @@ def test_what_is_in_hand_is_renewed_and_what_others_labelled_is_gone(lab: Lab) -
     assert theirs == {had[0], had[2], had[3], *(i.id for i in handed.images)}
 
 
+def test_the_last_images_are_shared_among_those_who_label(lab: Lab) -> None:
+    lab.label(range(140))
+    held = [
+        len(lab.ask("in-order", n=20, holder=f"tab {i}", share_fairly=True).images)
+        for i in range(6)
+    ]
+    assert held[0] == 15, "half of the sixty, for one who may yet come"
+    assert min(held) >= 2
+    assert sum(held) <= 60
+    more = lab.ask("in-order", n=5, holder="tab 0", share_fairly=True, exclude=lab.image_ids[:155])
+    assert more.more
+
+
 def test_what_was_shown_already_does_not_come_again(lab: Lab) -> None:
     shown = [i.id for i in lab.ask("in-order", n=3).images]
     assert lab.places(lab.ask("in-order", n=3, exclude=shown)) == [3, 4, 5]

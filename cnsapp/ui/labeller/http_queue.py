@@ -72,6 +72,7 @@ def _hand_out(app: App, message: Mapping[str, Any]) -> Response:
         keep=_ids(message, "keep"),
         give_back=_ids(message, "give_back"),
         holder_before=str(message.get("holder_before") or "")[:200],
+        share_fairly=True,
         lease_seconds=app.settings.lease_seconds,
     )
     # what a page that was loaded again had in hand, or behind it
@@ -91,6 +92,7 @@ def _answer(handed: Handed, shown: Sequence[QueuedImage] = ()) -> dict[str, Any]
         "skipped": handed.skipped,
         "unsure": handed.unsure,
         "as_of": handed.as_of,
+        "more": handed.more,
     }
 
 

@@ -172,7 +172,7 @@ function takeHanded(s, answer, asked) {
   setImages(s, [...back, ...rows, ...again, ...fresh], here);
   if (asked.first) s.pos = firstPlace(s, back.length);
   q.held = new Set([...asked.kept, ...answer.images.map((row) => row.id)].filter((id) => !gone.has(id)));
-  q.more = answer.images.length >= Math.min(asked.asked, 1);
+  if (asked.asked > 0) q.more = answer.more;
   s.paint([]);
   lookAhead(s);
   rechoose(s, answer, asked.first);
