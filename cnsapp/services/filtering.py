@@ -13,14 +13,14 @@ all that is asked. How streams are joined depends on how many ids the smallest o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, intersect, select
+from sqlalchemy import ColumnElement, Select, exists, func, intersect, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from cnsapp.errors import InvalidInputError
-from db.models import Image, ImageMeta, ImageTag, Suggestion
+from db.models import AnnotatorLabel, Image, ImageMeta, ImageTag, LabelClass, Suggestion
 from db.queries import chunks
 
 STATES = {
@@ -72,6 +72,9 @@ class ImageFilter:
     disagrees
         Only labelled images that the model, without having learnt from them, takes for another
         class.
+    own
+        This person alone counts: `state`, `class_id` and `source` are of what they said, as if
+        nobody else had labelled.
     """
 
     state: str = "all"
@@ -87,6 +90,7 @@ class ImageFilter:
     opinion: int | None = None
     confidence: tuple[float | None, float | None] = (None, None)
     disagrees: bool = False
+    own: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,10 @@ def streams_of(project_id: int, wanted: ImageFilter, dialect: str = "sqlite") ->
     state = STATES[wanted.state]
     if state is None and wanted.class_id is not None:
         state = "label"
-    streams = []
+    streams = _own(project_id, wanted, state) if wanted.own is not None else []
+    if wanted.own is not None:  # what others said is not looked at
+        wanted = replace(wanted, class_id=None, source=None, annotator=None, disputed=False)
+        state = None
 
     def add(*conditions: ColumnElement[bool], countable: bool = True) -> None:
         streams.append(Stream(Image.id, [*mine, *conditions], countable))
@@ -202,6 +209,32 @@ def streams_of(project_id: int, wanted: ImageFilter, dialect: str = "sqlite") ->
     if opinion := _opinion(project_id, wanted):
         streams.append(opinion)
     return streams + [_stream_of(project_id, meta) for meta in wanted.meta]
+
+
+def _own(project_id: int, wanted: ImageFilter, state: str | None) -> list[Stream]:
+    """Return what one person alone has said, in the state and class that a filter asks for."""
+    word = AnnotatorLabel
+    of_image = (word.image_id == Image.id) & (word.annotator == wanted.own)
+    if state == "none":
+        unsaid = ~exists(select(word.image_id).where(of_image))
+        mine = [Image.project_id == project_id, Image.status == wanted.status]
+        return [Stream(Image.id, [*mine, unsaid], countable=False)]
+    if state is None and wanted.source is None:
+        return []
+    said = [word.project_id == project_id, word.annotator == wanted.own]
+    said += [] if state is None else [word.state == state]
+    said += [] if wanted.source is None else [word.source == wanted.source]
+    if wanted.class_id is not None:
+        said.append(word.class_id.in_(_with_merged(wanted.class_id)))
+    in_use = Stream(Image.id, [Image.project_id == project_id, Image.status == wanted.status])
+    return [Stream(word.image_id, said), in_use]
+
+
+def _with_merged(class_id: int) -> Ids:
+    """Return a class and all that were merged into it, directly or on the way."""
+    merged = select(LabelClass.id).where(LabelClass.id == class_id).cte("merged", recursive=True)
+    merged = merged.union(select(LabelClass.id).where(LabelClass.merged_into == merged.c.id))
+    return select(merged.c.id)
 
 
 def _opinion(project_id: int, wanted: ImageFilter) -> Stream | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from cnsapp.domain.labels import MAX_EVENTS, TAKES_BACK, LabelAct, clean_annotator, read_act
 from cnsapp.errors import InvalidInputError, NotFoundError, StoreError
 from cnsapp.services.label_import import LabelReport, import_labels, label_from_csv
+from cnsapp.services.own_labels import own_words
 from cnsapp.services.readings import keep_answers
 from cnsapp.services.undoing import UndoStep, redo_stack, undo_stack
 from db.deciding import class_meanings, is_void, refresh_current
@@ -103,11 +104,17 @@ class HistoryItem:
 
 
 def record_events(
-    store: Store, *, project_id: int, annotator: str, events: Sequence[Mapping[str, Any]]
+    store: Store,
+    *,
+    project_id: int,
+    annotator: str,
+    events: Sequence[Mapping[str, Any]],
+    own: bool = False,
 ) -> Receipt:
     """Store the events that are not stored yet, in one transaction, and say what is stored now.
 
-    Sending the same events again changes nothing and gets the same answer.
+    Sending the same events again changes nothing and gets the same answer. `own`: the answer tells
+    what this person calls the images, not what others do; the counts are the project's.
 
     Raises
     ------
@@ -145,7 +152,7 @@ def record_events(
         return Receipt(
             acked=acked,
             rejected=tuple(rejected.values()),
-            images=_labels(session, images),
+            images=_own_labels(session, images, who) if own else _labels(session, images),
             counts=_counts(session, project_id),
             as_of=_high_water(session),
         )
@@ -333,6 +340,20 @@ def _labels(session: Session, image_ids: Iterable[int]) -> tuple[ImageLabel, ...
             Image.disputed,
         ).where(Image.id.in_(part))
         found += [ImageLabel(*row) for row in session.execute(rows)]
+    return tuple(found)
+
+
+def _own_labels(session: Session, image_ids: Iterable[int], who: str) -> tuple[ImageLabel, ...]:
+    said = own_words(session, sorted(image_ids), who)
+    nothing = ("none", None, None, 0)
+    found = []
+    for image in _labels(session, image_ids):
+        state, class_id, source, event_id = said.get(image.id, nothing)
+        found.append(
+            replace(
+                image, state=state, class_id=class_id, source=source, rev=event_id, disputed=False
+            )
+        )
     return tuple(found)
 
 

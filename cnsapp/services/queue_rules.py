@@ -85,6 +85,9 @@ def to_do(session: Session, wish: Wish) -> list[ColumnElement[bool]]:
         return [*mine, Image.current_state == ("skip" if wish.strategy == SKIPPED else "unsure")]
     if wish.strategy in (SECOND, SELF):
         return [*mine, _wanted_again(wish)]
+    if wish.filter.own is not None:  # nobody else counts; `filtered_ids` knows the rest
+        unlabelled = wish.filter.state == "unlabelled"
+        return [*mine, ~_said(wish.filter.own)] if unlabelled else mine
     if wish.filter.state == "unlabelled":
         return [*mine, Image.current_state.in_(open_states(session, wish)), ~_said(wish.annotator)]
     state = STATES[wish.filter.state]
@@ -129,7 +132,7 @@ def filtered_ids(session: Session, wish: Wish, most: int | None = None) -> list[
     `most` of each state, the first ones.
     """
     limit = 2**31 if most is None else most
-    if wish.filter.state != "unlabelled":
+    if wish.filter.state != "unlabelled" or wish.filter.own is not None:
         return page_of_ids(session, wish.project_id, wish.filter, Span(), limit)
     found: list[int] = []
     for state in open_states(session, wish):

@@ -38,6 +38,7 @@ def routes(app: App) -> list[Route]:
             project_id=project_id,
             annotator=annotator,
             events=events,
+            own=message.get("whose") == "mine",
         )
         return JSONResponse(receipt.as_json())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from cnsapp.bootstrap import App
 from cnsapp.http import require_same_origin
 from cnsapp.services import queueing
 from cnsapp.services.images import ImageFilter
+from cnsapp.services.own_labels import labels_of
 from cnsapp.services.queueing import Handed, QueuedImage, Wish
 from cnsapp.ui.labeller import row_of
 from cnsapp.ui.labeller.http import _in_words, _read_message
@@ -77,6 +79,10 @@ def _hand_out(app: App, message: Mapping[str, Any]) -> Response:
     )
     # what a page that was loaded again had in hand, or behind it
     shown = queueing.shown_again(app.store, wish, _ids(message, "show"))
+    blind = wish.strategy in (queueing.SECOND, queueing.SELF)  # not even what they said themselves
+    if message.get("whose") == "mine" and not blind:  # nothing that others said leaves the server
+        handed = replace(handed, images=labels_of(app.store, handed.images, wish.annotator))
+        shown = labels_of(app.store, shown, wish.annotator)
     return JSONResponse(_answer(handed, shown), headers=FRESH)
 
 
