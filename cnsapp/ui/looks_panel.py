@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from cnsapp.services.images import Counts, ImageItem
 from cnsapp.services.looks import Cluster, MapPoints, Status
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
-from cnsapp.ui.components import Tile, gallery, thumb_url
+from cnsapp.ui.components import thumb_url
 from cnsapp.ui.frame import Here
 from cnsapp.ui.job_view import show_outcome
-from cnsapp.ui.labeller import PAGE_SIZE, Badge
-from cnsapp.ui.looks_bulk import Place, look_like, only_unlabelled, show_chosen
+from cnsapp.ui.looks_bulk import Place, only_unlabelled, show_chosen
+from cnsapp.ui.looks_similar import asked, similar_view
 from cnsapp.ui.tables import swatch, text
 
 MAP, CLUSTERS, SIMILAR = "Map", "Clusters", "Similar to…"
@@ -29,7 +29,6 @@ BY, OPENED = "looks_by", "looks_cluster"
 COLORS = {"Class": "class", "What a model thinks": "model", "Annotator": "annotator",
           "Group": "group"}  # fmt: skip
 ROWS = 8  # clusters on a page
-STARTS = 24  # images to start from
 WHAT_FOR = (
     "Here images are sorted by what they look like to a pretrained network: on a map, in clusters, "
     "and by similarity to an image, so that what belongs together can be labelled together."
@@ -52,7 +51,7 @@ def looks_view(
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         by = st.segmented_control(
             "By looks", [MAP, CLUSTERS, SIMILAR], key=BY, required=True,
-            default=None if BY in st.session_state else SIMILAR if _asked() else MAP,
+            default=None if BY in st.session_state else SIMILAR if asked() else MAP,
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
         color = _choose_color(place) if by == MAP else ""
@@ -67,7 +66,7 @@ def looks_view(
     elif by == CLUSTERS:
         _clusters(place, now)
     else:
-        _similar(place)
+        similar_view(place)
 
 
 def _no_index(place: Place, now: Status) -> None:
@@ -296,77 +295,4 @@ def _cluster(place: Place, number: int) -> None:
         place, ids, what=f"in cluster {number + 1}, the most typical first",
         key="looks_cluster_grid",
         empty="Every image of this cluster has a label.",
-    )  # fmt: skip
-
-
-# --- similar ---
-
-
-def _similar(place: Place) -> None:
-    asked = _asked()
-    items = [
-        item
-        for item in looks.list_items(place.here.app.store, image_ids=asked)
-        if item.id in looks.in_use(place.here.app.store, place.project.id, asked)
-    ]
-    if not items:
-        _find(place)
-        _starts(place)
-        return
-    left, right = st.columns([1, 2], gap="medium", vertical_alignment="center")
-    with left:
-        _find(place)
-    with right:
-        gallery(
-            [Tile(item.id, thumb_url(item.id, item.version), item.name) for item in items],
-            key="looks_like", side=84, row=True, on_open=lambda i: look_like([i]),
-        )  # fmt: skip
-    what = "this image" if len(items) == 1 else f"the middle of these {len(items)}"
-    found = looks.similar(
-        place.here.app.store, project_id=place.project.id,
-        image_ids=[item.id for item in items], n=PAGE_SIZE, unlabelled_only=only_unlabelled(),
-    )  # fmt: skip
-    show_chosen(
-        place, [match.image_id for match in found],
-        what=f"similar to {what}, the most similar first",
-        key="looks_similar_grid", similar=False, empty="No other image is left.",
-        badges={m.image_id: Badge(f"{m.similarity:.2f}") for m in found},
-    )  # fmt: skip
-
-
-def _asked() -> list[int]:
-    return asked_for(st.query_params.get("like"))
-
-
-def asked_for(given: str | None) -> list[int]:
-    """Return the image numbers of an address such as `?like=12,15`; what is none is left out."""
-    parts = (given or "").split(",")[:50]
-    return [int(p) for p in parts if p.isascii() and p.isdigit() and 0 < len(p) < 10]
-
-
-def _find(place: Place) -> None:
-    with st.form("looks_find", border=False, width=400):
-        field, button = st.columns([3, 1], vertical_alignment="bottom", gap="small")
-        name = field.text_input(
-            "Similar to which image?", key="looks_name", placeholder="File name or image number"
-        )
-        if button.form_submit_button("Find", key="looks_find_go") and name.strip():
-            found = looks.find_image(
-                place.here.app.store, project_id=place.project.id, name=name.strip()
-            )
-            if found is None:
-                st.warning(f"No image, or more than one, is called “{words.plain(name)}”.")
-            else:
-                st.query_params["like"] = str(found)
-
-
-def _starts(place: Place) -> None:
-    """Show an image of each of the largest clusters, to start from."""
-    found = looks.clusters(place.here.app.store, project_id=place.project.id)
-    first = [one.previews[0] for one in found if one.previews][:STARTS]
-    items: Sequence[ImageItem] = looks.list_items(place.here.app.store, image_ids=first)
-    st.caption("Or start from one of these: each is typical of a cluster.")
-    gallery(
-        [Tile(item.id, thumb_url(item.id, item.version), item.name) for item in items],
-        key="looks_starts", on_open=lambda i: look_like([i]),
     )  # fmt: skip

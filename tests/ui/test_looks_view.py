@@ -5,7 +5,8 @@ from __future__ import annotations
 from cnsapp.bootstrap import App
 from cnsapp.jobs.running import run_here
 from cnsapp.services import jobs, label_settings, looks
-from cnsapp.ui.looks_panel import asked_for, inside
+from cnsapp.ui.looks_panel import inside
+from cnsapp.ui.looks_similar import asked_for
 from tests.integration.worlds import World
 from tests.looks import index_of, unit_rows
 from tests.ui.conftest import Screen
