@@ -102,7 +102,7 @@ def test_every_backbone_and_training_setting_is_in_the_guide() -> None:
 
 
 def test_every_key_of_the_labelling_screen_is_in_the_table() -> None:
-    sheet = (ROOT / "cnsapp/ui/labeller/panel.js").read_text(encoding="utf-8")
+    sheet = (ROOT / "cnsapp/ui/labeller/sheet.js").read_text(encoding="utf-8")
     sheet = sheet[sheet.index("function buildSheet") :]
     rows = re.findall(r'\["([^"]+)", "([^"]+)"\]', sheet)
     assert len(rows) > 15, "the sheet of keys is written in another way now"

@@ -21,7 +21,14 @@ PAGE_SIZE = 200  # cells a browser draws and paints without being noticed
 _HERE = Path(__file__).parent
 _VIEWER = ("elements.js", "scalebar.js", "look.js", "tiles.js", "gestures.js", "viewer.js")
 _ONE = ("queue.js", "single.js")
-_PARTS = (*_VIEWER, "outbox.js", "state.js", "panel.js", "grid.js", *_ONE, "labeller.js")
+_BESIDE = (
+    "popup.js", "typeahead.js", "suggest.js", "notes.js", "history.js", "news.js", "place.js",
+)  # fmt: skip
+_GRID = ("cells.js", "grid.js", "big.js")
+_PARTS = (
+    *_VIEWER, "outbox.js", "undoing.js", "state.js", "chords.js", "panel.js", "sheet.js", *_BESIDE,
+    *_GRID, *_ONE, "keys.js", "labeller.js",
+)  # fmt: skip
 
 
 class ShownImage(Protocol):
@@ -190,7 +197,9 @@ def closeup(
 @cache
 def _component() -> Any:
     return st.components.v2.component(
-        "cnsapp_labeller", css=_joined("labeller.css", "viewer.css"), js=_joined(*_PARTS)
+        "cnsapp_labeller",
+        css=_joined("labeller.css", "viewer.css", "beside.css"),
+        js=_joined(*_PARTS),
     )
 
 

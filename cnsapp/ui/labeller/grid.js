@@ -1,4 +1,4 @@
-// The grid: cells, selection by mouse, touch and keyboard, and the large picture over it.
+// The grid: selection by mouse, touch and keyboard.
 
 const SIZES = { S: 92, M: 140, L: 212 };
 
@@ -41,6 +41,7 @@ function remembered(key) {
 function fillGrid(s) {
   const sign = s.data.images.map((row) => row.id).join();
   const same = s.gridSign === sign;
+  if (!same) rememberPlace(s);
   s.gridSign = sign;
   s.images = s.data.images;
   s.at = new Map(s.images.map((row, i) => [row.id, i]));
@@ -51,51 +52,7 @@ function fillGrid(s) {
   s.ui.list.replaceChildren(...[...s.cells.values()].map((cell) => cell.root));
   if (!s.images.length) s.ui.list.append(el("p", "empty", { text: s.data.empty || "No image matches." }));
   s.ui.scroller.scrollTop = 0;
-}
-
-function makeCell(s, row) {
-  const cell = {
-    picture: el("div", "picture loading"),
-    swatch: el("span", "swatch"),
-    word: el("span", "word"),
-    tick: el("span", "tick"),
-    badge: el("span", "badge", { hidden: "" }),
-  };
-  const img = el("img", "", { alt: "", loading: "lazy", decoding: "async", draggable: "false" });
-  img.addEventListener("load", () => cell.picture.classList.remove("loading"));
-  img.addEventListener("error", () => {
-    cell.picture.className = "picture broken";
-    cell.picture.replaceChildren(el("span", "", { text: `${baseName(row.name)} cannot be shown` }), cell.badge);
-  });
-  img.src = thumbUrl(row);
-  cell.picture.append(img, cell.badge, el("span", "check", { "aria-hidden": "true", text: "✓" }));
-  cell.root = el("div", "cell", { role: "option", id: `cell-${row.id}`, title: row.name, "data-id": row.id }, cell.picture, el("div", "tag", {}, cell.swatch, cell.word, cell.tick));
-  paintBadge(cell, row);
-  return cell;
-}
-
-function paintBadge(cell, row) {
-  cell.badge.hidden = !row.badge;
-  if (!row.badge) return;
-  cell.badge.textContent = row.badge.text;
-  cell.badge.dataset.tone = row.badge.tone || "plain";
-}
-
-function paintCell(s, id) {
-  const cell = s.cells.get(id);
-  if (!cell) return;
-  const label = shownLabel(s, id);
-  const saved = !s.ahead.has(id);
-  const word = labelWord(s, label);
-  const row = s.images[s.at.get(id)];
-  cell.root.dataset.state = label.state;
-  cell.root.dataset.saved = String(saved);
-  cell.swatch.style.background = label.state === "label" ? (s.classes.get(label.class_id) || {}).color || "" : "";
-  cell.word.textContent = word || baseName(row.name);
-  cell.tick.textContent = word && label.state !== "wait" ? (saved ? "✓" : "…") : "";
-  cell.tick.title = saved ? "Saved" : "Not saved yet";
-  const said = [baseName(row.name), word || "no label", row.badge ? row.badge.text : "", saved ? "" : "not saved yet"];
-  cell.root.setAttribute("aria-label", said.filter(Boolean).join(", "));
+  recallPlace(s);
 }
 
 function paintSelection(s) {
@@ -190,6 +147,7 @@ function listenToGrid(s) {
     if (e.pointerType === "mouse") return e.button === 0 && startBox(s, e);
     startLongPress(s, e, placeOf(e));
   });
+  scroller.addEventListener("scroll", () => (s.scrolledTo = scroller.scrollTop), { passive: true });
   list.addEventListener("contextmenu", (e) => s.pressed && e.preventDefault());
 }
 
@@ -277,12 +235,24 @@ function gridKey(s, e) {
   const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(s), ArrowDown: columns(s), Home: -1e6, End: 1e6 };
   const big = s.big && s.big.open;
   if (big) Object.assign(steps, { PageUp: -1, PageDown: 1 });
+  else if (e.key === "PageUp" || e.key === "PageDown") return screenful(s, e.key === "PageUp" ? -1 : 1, e.shiftKey);
   if (e.key in steps) moveFocus(s, s.focus + steps[e.key], e.shiftKey && !big);
   else if (e.key === "Enter" && !big) openBig(s, s.focus);
   else if (e.key === " ") {
     if (!big && s.images.length) toggle(s, s.focus), (s.used = false), (s.anchor = s.focus), paintSelection(s);
   } else if (e.key === "Escape" && !big) s.selected.clear(), paintSelection(s);
   else return false;
+  return true;
+}
+
+// A screen's height of rows, less one that stays in sight.
+function screenful(s, way, extend) {
+  if (!s.images.length) return true;
+  const rows = Math.max(1, Math.floor(s.ui.scroller.clientHeight / s.cells.get(s.images[0].id).root.offsetHeight) - 1);
+  const n = columns(s);
+  const to = s.focus + way * rows * n;
+  const last = s.images.length - 1;
+  moveFocus(s, to < 0 ? s.focus % n : to > last ? last : to, extend);
   return true;
 }
 
@@ -299,45 +269,3 @@ function afterLabel(s, ids) {
   } else s.used = true;
 }
 
-function openBig(s, i) {
-  if (!s.images[i]) return;
-  s.focus = s.anchor = i;
-  if (!s.big) buildBig(s);
-  if (!s.big.open) s.big.showModal();
-  showBig(s);
-  paintSelection(s);
-}
-
-function buildBig(s) {
-  s.big = el("dialog", "big", { "aria-label": "Large picture" });
-  s.bigPicture = el("div", "frame", { tabindex: "-1", autofocus: "" });
-  s.bigName = el("span", "name");
-  s.bigTag = el("span", "now");
-  s.bigChoices = el("div", "row");
-  const step = (by) => moveFocus(s, s.focus + by, false);
-  s.bigViewer = newViewer(s.bigPicture, () => s.data.um_per_px);
-  const head = el("div", "head", {}, s.bigName, s.bigTag, el("span", "gap"),
-    button("‹", "", "Previous (←)", () => step(-1)), button("›", "", "Next (→)", () => step(1)));
-  if (s.data.mode === "review") head.append(button("Explain", "", "Why the model says so", () => (s.big.close(), s.open(s.images[s.focus].id))));
-  head.append(button("Close", "Esc", "Back to the grid", () => s.big.close()));
-  s.big.append(head, s.bigViewer.root, s.bigChoices);
-  s.big.addEventListener("close", () => paintSelection(s));
-  s.host.append(s.big);
-}
-
-function showBig(s) {
-  const row = s.images[s.focus];
-  const label = shownLabel(s, row.id);
-  s.bigName.textContent = row.name;
-  s.bigTag.textContent = [labelWord(s, label) || "no label", row.badge ? row.badge.text : ""].filter(Boolean).join(" · ");
-  if (s.bigPicture.dataset.id !== String(row.id)) showPicture(s, s.bigPicture, row);
-  for (let i = s.focus - 1; i <= s.focus + 2; i++) if (s.images[i]) fetchPicture(s, s.images[i]);
-  s.bigChoices.replaceChildren(...s.data.classes.map((c) => {
-    const node = button(c.name, c.hotkey ? c.hotkey.toUpperCase() : "", `Label as ${c.name}`, () => s.label("label", c.id));
-    const swatch = el("span", "swatch");
-    swatch.style.background = c.color;
-    node.prepend(swatch);
-    node.setAttribute("aria-pressed", String(label.state === "label" && label.class_id === c.id));
-    return node;
-  }));
-}

@@ -27,26 +27,34 @@ function mount(s) {
   s.root.append(s.host);
   s.paint = (ids) => paintImages(s, ids);
   s.label = (kind, classId) => labelTargets(s, kind, classId);
-  s.undo = () => undoLast(s);
   s.open = (id) => id && s.trigger("open", id);
   recallAhead(s);
   buildFrame(s);
-  if (isSingle(s)) buildSingle(s);
+  if (isSingle(s)) buildSingle(s), buildBeside(s);
   else buildGrid(s);
-  const listener = (answer) => onAnswer(s, answer);
   const stop = new AbortController();
+  const { signal } = stop;
+  const listener = (answer) => onAnswer(s, answer);
+  const noted = (answer) => onNoteAnswer(s, answer);
   s.box.listeners.add(listener);
-  document.addEventListener("keydown", (e) => onKey(s, e), { signal: stop.signal });
-  window.addEventListener("resize", () => fit(s), { signal: stop.signal });
+  s.notebox.listeners.add(noted);
+  document.addEventListener("keydown", (e) => onKey(s, e), { signal });
+  window.addEventListener("resize", () => fit(s), { signal });
+  window.addEventListener("pagehide", () => rememberPlace(s), { signal });
+  listenToTabs(s, signal);
+  listenForNews(s, signal);
   const watch = new ResizeObserver(() => fit(s)); // the page above us grows while it is drawn
   const page = outer(s.host, "stMainBlockContainer");
   if (page) watch.observe(page);
   s.unmount = () => {
+    rememberPlace(s);
     if (s.leave) s.leave(); // the queue: others may have its images
     stop.abort();
     watch.disconnect();
     s.box.listeners.delete(listener);
+    s.notebox.listeners.delete(noted);
     clearTimeout(s.savingTimer);
+    endChord(s);
     for (const viewer of [s.viewer, s.bigViewer]) if (viewer) viewer.stop();
     s.host.remove();
     MOUNTED.delete(s.root);
@@ -54,13 +62,20 @@ function mount(s) {
   if (isSingle(s)) s.say("A class key labels this image and shows the next.");
   s.warmUp = () => {
     flush(s.box);
-    loadStack(s);
+    flush(s.notebox);
+    loadStacks(s);
     fit(s);
-    if (!isTyping(document.activeElement)) (s.ui.frame || s.ui.list).focus({ preventScroll: true });
+    if (!isTyping(document.activeElement)) takeKeyboard(s);
   };
 }
 
 const isSingle = (s) => s.data.mode === "single";
+
+// The keyboard goes to the pictures: behind a popup that was closed, and at the beginning.
+function takeKeyboard(s) {
+  const place = s.big && s.big.open ? s.bigPicture : s.ui.frame || s.ui.list;
+  place.focus({ preventScroll: true });
+}
 
 function refill(s) {
   buildPanel(s);
@@ -71,7 +86,9 @@ function refill(s) {
   if (isSingle(s)) fetchAhead(s), askForMore(s);
   else paintSelection(s);
   paintSaved(s);
+  paintUndo(s);
   fit(s);
+  if (!isSingle(s)) showPlace(s);
 }
 
 function paintImages(s, ids) {
@@ -103,11 +120,22 @@ function outer(node, testId) {
   return host ? host.closest(`[data-testid="${testId}"]`) : null;
 }
 
+// What a key means: the image on screen, or the selection or framed image of the grid.
+const chosenIds = (s) => (isSingle(s) ? s.images.slice(s.pos, s.pos + 1).map((row) => row.id) : targets(s));
+
 function labelTargets(s, kind, classId) {
-  const ids = isSingle(s) ? s.images.slice(s.pos, s.pos + 1).map((row) => row.id) : targets(s);
+  const ids = chosenIds(s);
   if (!ids.length) return s.say("Select an image first.");
   if (unseen(s) && kind === "label") return s.say("This picture cannot be shown, so it gets no class. Skip it with S, or wait.");
   if (!act(s, ids, kind, classId)) return;
+  moveOn(s, ids);
+  const word = kind === "clear" ? "no label" : labelWord(s, stateOf(kind, classId));
+  s.say(ids.length === 1 ? `${baseName(nameFor(s, ids[0]))}: ${word}` : `${images(ids.length)}: ${word}`);
+}
+
+// Paint what `act` made, show what comes next, and only then send.
+function moveOn(s, ids) {
+  s.busyAt = Date.now();
   if (isSingle(s)) {
     s.pos += 1;
     s.paint(ids);
@@ -119,8 +147,6 @@ function labelTargets(s, kind, classId) {
     paintSelection(s);
     sendNow(s);
   }
-  const word = kind === "clear" ? "no label" : labelWord(s, stateOf(kind, classId));
-  s.say(ids.length === 1 ? `${baseName(nameFor(s, ids[0]))}: ${word}` : `${images(ids.length)}: ${word}`);
 }
 
 // Nobody can say what a picture is that did not arrive.
@@ -128,17 +154,20 @@ const unseen = (s) => isSingle(s) && s.ui.frame.classList.contains("broken");
 
 const nameFor = (s, id) => (s.at.has(id) ? s.images[s.at.get(id)].name : s.known.get(id)?.name || "image");
 
-async function undoLast(s) {
-  const step = await undo(s);
-  if (!step) return s.say("Nothing left to undo.");
+async function takeLast(s, kind) {
+  const words = TAKE_BACK[kind];
+  const step = await (kind === "undo" ? undo(s) : redo(s));
+  if (!step) return paintUndo(s), s.say(words.none);
   const ids = step.events.map(([, , id]) => id);
-  if (isSingle(s)) s.returning = ids[0], s.at.has(ids[0]) && bringBack(s, ids[0]);
-  else showAgain(s, ids);
+  if (!isSingle(s)) showAgain(s, ids);
+  else if (kind === "undo") s.returning = ids[0], s.at.has(ids[0]) && bringBack(s, ids[0]);
+  else if (s.at.has(ids[0])) goTo(s, s.at.get(ids[0]) + 1);
   s.paint(ids);
   sendNow(s);
-  const word = step.kind === "clear" ? "removing a label" : labelWord(s, stateOf(step.kind, step.class_id));
-  s.say(ids.length === 1 ? `Undone: ${word}` : `Undone: ${word} on ${images(ids.length)}`);
-  if (s.stack.length < 10 && !s.stackEnds) loadStack(s);
+  if (s.running) sayProgress(s);
+  else s.say(ids.length === 1 ? `${words.done}: ${stepWord(s, step)}` : `${words.done}: ${stepWord(s, step)} on ${images(ids.length)}`);
+  if (kind === "undo" && s.stack.length < 10 && !s.stackEnds) loadUndos(s);
+  if (kind === "redo" && !s.redos.length) loadRedos(s);
 }
 
 // Put frame and selection back on what was undone, so that the right key can follow at once.
@@ -159,68 +188,7 @@ function onAnswer(s, answer) {
     s.returning = null;
   }
   if (answer && unseen(s)) s.ui.frame.dataset.id = ""; // the server is back: ask for the picture again
-  if (answer) s.paint(ids);
+  if (answer) s.paint(ids), sayProgress(s);
   paintSaved(s);
-}
-
-function onKey(s, e) {
-  const path = e.composedPath();
-  const target = path[0];
-  const inside = path.includes(s.host);
-  if (e.defaultPrevented || e.isComposing || isTyping(target, e.key) || elsewhere(s, inside)) return;
-  if (s.ui.sheet.open) return;
-  const free = inside || target === document.body || isPlainButton(target, e.key);
-  if (e.ctrlKey || e.metaKey || e.altKey) {
-    const all = e.key.toLowerCase() === "a" && !e.altKey && !e.shiftKey;
-    if (all && free && !isSingle(s)) e.preventDefault(), selectAll(s);
-    return;
-  }
-  if (handled(s, e, target, free)) e.preventDefault();
-}
-
-// Returns true when the key meant something here.
-function handled(s, e, target, free) {
-  const presses = target.tagName === "BUTTON" && (e.key === "Enter" || e.key === " ");
-  const viewer = isSingle(s) ? s.viewer : s.big && s.big.open ? s.bigViewer : null;
-  if (viewer && !presses && (free || e.key.length === 1) && viewer.key(e)) return true;
-  if (free && !presses && (isSingle(s) ? singleKey(s, e) : gridKey(s, e))) return true;
-  const key = e.key.toLowerCase();
-  if (key === "?" || key === "h") return s.ui.sheet.showModal(), true;
-  if (!isSingle(s) && key === "i") return invert(s), true;
-  if (!isSingle(s) && (key === "+" || key === "-")) return resize(s, key), true;
-  const meant = meaning(s, e, key);
-  if (!meant) return false;
-  if (!e.repeat) meant(); // a key held down means one label
-  return true;
-}
-
-function meaning(s, e, key) {
-  if (key === "u") return () => s.undo();
-  const other = OTHERS.find((o) => o.key === key || (o.kind === "clear" && key === "backspace"));
-  if (other) return () => s.label(other.kind, null);
-  const digit = /^(?:Digit|Numpad)(\d)$/.exec(e.code); // the digit row of keyboards that need Shift for it
-  const found = s.keys.get(key) || (digit && s.keys.get(digit[1]));
-  return found ? () => s.label("label", found.id) : null;
-}
-
-function resize(s, key) {
-  const sizes = Object.keys(SIZES);
-  const at = sizes.indexOf(s.size) + (key === "+" ? 1 : -1);
-  setSize(s, sizes[Math.max(0, Math.min(sizes.length - 1, at))]);
-}
-
-function isTyping(node, key = "") {
-  if (node && node.type === "range") return !key || /^(Arrow|Home$|End$)/.test(key); // the rest means nothing to a slider
-  return !!node && (/^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName) || node.isContentEditable);
-}
-
-// A button that was clicked keeps the keyboard; arrows mean nothing to it, so they are ours.
-function isPlainButton(node, key) {
-  const composite = '[role="radiogroup"], [role="toolbar"], [role="tablist"], [role="group"]';
-  return node.tagName === "BUTTON" && /^(Arrow|Home$|End$)/.test(key) && !node.closest(composite);
-}
-
-// A dialog or menu of the page around us is open: its keys are not ours.
-function elsewhere(s, inside) {
-  return !inside && !!document.querySelector('[data-testid="stDialog"], [role="dialog"], [role="menu"], [role="listbox"]');
+  tabsToldNow(s);
 }

@@ -4,8 +4,10 @@
 // until the answer names it, and only then forgotten. The server stores an event once however often
 // it comes (client + seq are unique), so sending too often is harmless and sending too seldom is not.
 // One outbox serves the whole tab: it goes on sending when the page that made the labels is left.
+// Notes and tags have a second one of the same kind, so that neither waits for the other.
 
 const OUTBOX_KEY = "cnsapp.outbox.";
+const NOTEBOX_KEY = "cnsapp.notebox.";
 const MOST_EVENTS = 400; // in one message: the server answers it in well under 250 ms
 const MOST_BYTES = 60000; // what browsers let a keepalive request carry while a page goes away
 const PATIENCE = 20000; // ms; the server itself gives up waiting for the database after 15 s
@@ -16,14 +18,19 @@ function randomId() {
 }
 
 function theOutbox() {
-  if (!window.__cnsappOutbox1) window.__cnsappOutbox1 = makeOutbox();
+  if (!window.__cnsappOutbox1) window.__cnsappOutbox1 = makeOutbox(OUTBOX_KEY);
   return window.__cnsappOutbox1;
 }
 
-function makeOutbox() {
+function theNotebox() {
+  if (!window.__cnsappNotebox1) window.__cnsappNotebox1 = makeOutbox(NOTEBOX_KEY);
+  return window.__cnsappNotebox1;
+}
+
+function makeOutbox(prefix) {
   const box = {
-    items: adopt(), // [{project, annotator, event}], the oldest first
-    key: OUTBOX_KEY + randomId(),
+    items: adopt(prefix), // [{project, annotator, event, path, whose}], the oldest first
+    key: prefix + randomId(),
     busy: false,
     fails: 0,
     problem: "",
@@ -38,10 +45,10 @@ function makeOutbox() {
 }
 
 // Take over what an earlier page of this browser (reloaded, closed or crashed) could not deliver.
-function adopt() {
+function adopt(prefix) {
   const found = [];
   try {
-    for (const key of Object.keys(localStorage).filter((k) => k.startsWith(OUTBOX_KEY))) {
+    for (const key of Object.keys(localStorage).filter((k) => k.startsWith(prefix))) {
       found.push(...JSON.parse(localStorage.getItem(key) || "[]"));
       localStorage.removeItem(key);
     }
@@ -60,8 +67,9 @@ function save(box) {
   }
 }
 
-function addToOutbox(box, project, annotator, events) {
-  for (const event of events) box.items.push({ project, annotator, event });
+// `more`: the path where it is not /api/labels, and `whose` labels the answer may tell of.
+function addToOutbox(box, project, annotator, events, more = {}) {
+  for (const event of events) box.items.push({ project, annotator, event, ...more });
   save(box);
   tell(box, null);
   flush(box);
@@ -73,15 +81,16 @@ function tell(box, answer) {
 
 const nameOf = (event) => `${event.client} ${event.seq}`;
 
-// The next message: as many of the oldest events as belong to one project and one person.
-function nextBatch(box) {
+// The next message: as many of the oldest events as belong to one project and one person. Only the
+// last message of a page that goes away is bound to what browsers carry then.
+function nextBatch(box, most = Infinity) {
   const first = box.items[0];
   const batch = [];
   let bytes = 200;
   for (const item of box.items) {
-    if (item.project !== first.project || item.annotator !== first.annotator) break;
-    bytes += JSON.stringify(item.event).length + 1;
-    if (batch.length === MOST_EVENTS || (batch.length && bytes > MOST_BYTES)) break;
+    if (item.project !== first.project || item.annotator !== first.annotator || item.path !== first.path || item.whose !== first.whose) break;
+    if (most < Infinity) bytes += JSON.stringify(item.event).length + 1;
+    if (batch.length === MOST_EVENTS || (batch.length && bytes > most)) break;
     batch.push(item);
   }
   return batch;
@@ -91,11 +100,12 @@ function post(batch, signal) {
   const body = JSON.stringify({
     project_id: batch[0].project,
     annotator: batch[0].annotator,
+    ...(batch[0].whose ? { whose: batch[0].whose } : {}),
     events: batch.map((item) => item.event),
   });
   const headers = { "Content-Type": "application/json" };
   const keepalive = body.length < MOST_BYTES + 1000;
-  return fetch("/api/labels", { method: "POST", headers, body, keepalive, signal, credentials: "same-origin" });
+  return fetch(batch[0].path || "/api/labels", { method: "POST", headers, body, keepalive, signal, credentials: "same-origin" });
 }
 
 async function deliver(batch) {
@@ -151,13 +161,13 @@ function settle(box, batch, answer) {
 
 // The page goes away: hand over what fits. Whatever does not arrive is sent by the next page.
 function sendOff(box) {
-  if (box.items.length) post(nextBatch(box)).catch(() => {});
+  if (box.items.length) post(nextBatch(box, MOST_BYTES)).catch(() => {});
 }
 
-async function fetchUndoSteps(project, annotator, before) {
-  const query = new URLSearchParams({ project, annotator });
-  if (before) query.set("before", before);
-  const response = await fetch(`/api/labels/undo?${query}`, { credentials: "same-origin" });
-  if (!response.ok) throw new Error(`The server answered ${response.status}.`);
-  return (await response.json()).steps;
+// A question to the server. Throws in words when it does not answer, or with a refusal.
+async function askServer(path, asked) {
+  const response = await fetch(`${path}?${new URLSearchParams(asked)}`, { credentials: "same-origin" });
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(answer.error || `The server answered ${response.status}.`);
+  return answer;
 }

@@ -1,4 +1,4 @@
-// The frame around the pictures: progress, class buttons, save state, notices, help.
+// The frame around the pictures: progress, class buttons, save state, notices.
 
 const OTHERS = [
   { kind: "skip", key: "s", shown: "S", name: "Skip", word: "skipped", mark: "–" },
@@ -8,7 +8,7 @@ const OTHERS = [
 
 function labelWord(s, label) {
   if (label.state === "label") return (s.classes.get(label.class_id) || { name: "a class of the past" }).name;
-  if (label.state === "wait") return "undoing…";
+  if (label.state === "wait") return label.word || "undoing…";
   const other = OTHERS.find((o) => o.kind === label.state);
   return other ? other.word : "";
 }
@@ -18,7 +18,9 @@ function buildFrame(s) {
     bar: el("div", "bar"),
     status: el("div", "status", { "aria-live": "polite", role: "status" }),
     saved: el("div", "saved", { "aria-live": "polite" }),
-    undo: button("Undo", "U", "Take back your last action (u)", () => s.undo()),
+    undo: button("Undo", "U", "Take back your last action (u)", () => takeLast(s, "undo")),
+    redo: button("Redo", "⇧U", "Bring back what you undid last (Shift u)", () => takeLast(s, "redo")),
+    story: button("History", "⇧H", "Who said what of this image; restore an earlier label (Shift h)", () => openStory(s)),
     help: button("Keys", "?", "Show all keys (? or h)", () => s.ui.sheet.showModal()),
     view: el("div", "view"),
     notice: el("div", "notice", { role: "alert", hidden: "" }),
@@ -28,11 +30,15 @@ function buildFrame(s) {
   };
   const { ui } = s;
   ui.tools = el("div", "tools");
-  ui.bar.append(ui.status, ui.saved, ui.tools, ui.undo, ui.help);
+  ui.bar.append(ui.status, ui.saved, ui.tools, ui.undo, ui.redo, ui.story, ui.help);
   const notices = el("div", "notices", {}, ui.problem, ui.notice);
-  s.host.append(el("section", "stage", {}, ui.bar, ui.view, notices), ui.panel, ui.sheet);
+  ui.stage = el("section", "stage", {}, ui.bar, ui.view, notices);
+  s.host.append(ui.stage, ui.panel, ui.sheet);
   ui.sheet.addEventListener("click", (e) => e.target === ui.sheet && ui.sheet.close());
-  s.say = (text) => (ui.status.textContent = text);
+  s.say = (text) => {
+    ui.status.textContent = text;
+    if (s.big && s.big.open) s.bigSaid.textContent = text;
+  };
   s.warn = (text) => {
     ui.notice.replaceChildren(el("span", "", { text }), el("button", "close", { type: "button", "aria-label": "Close", text: "×", onclick: () => (ui.notice.hidden = true) }));
     ui.notice.hidden = false;
@@ -56,7 +62,22 @@ function buildPanel(s) {
     for (const c of classes) list.append(choice(s, c));
   }
   for (const other of OTHERS) s.ui.others.append(choice(s, { ...other, id: other.kind, hotkey: other.shown }));
+  for (const extra of EXTRAS) s.ui.others.append(extraChoice(s, extra));
   panel.replaceChildren(el("div", "head", {}, s.ui.progress, s.ui.bargraph), list, s.ui.others);
+}
+
+// What has a key and is no label.
+const EXTRAS = [
+  { key: "/", name: "Find a class", open: openFinder },
+  { key: "N", name: "Note", open: openNote },
+  { key: "M", name: "Tags", open: openTags },
+];
+
+function extraChoice(s, { key, name, open }) {
+  const node = button("", "", `${name} (key ${key})`, () => open(s));
+  node.className = "choice extra";
+  node.replaceChildren(el("kbd", "", { text: key }), el("span", "name", { text: name }));
+  return node;
 }
 
 function groupsOf(classes) {
@@ -69,8 +90,8 @@ function choice(s, c) {
   const count = el("span", "n", { "aria-hidden": "true" });
   const swatch = c.color ? el("span", "swatch") : el("span", "mark", { text: c.mark });
   if (c.color) swatch.style.background = c.color;
-  const key = el("kbd", c.hotkey ? "" : "none", { text: c.hotkey ? c.hotkey.toUpperCase() : "" });
-  const title = c.hotkey ? `${c.name} (key ${c.hotkey})` : c.name;
+  const key = el("kbd", c.hotkey ? "" : "none", { text: c.kind ? c.hotkey : keyText(c.hotkey) || "/" });
+  const title = !c.hotkey ? `${c.name} (no key: press / and a part of its name)` : `${c.name} (${c.hotkey.length === 2 && !c.kind ? "keys" : "key"} ${c.kind ? c.hotkey : keyText(c.hotkey)})`;
   const node = button("", "", title, () => (c.kind ? s.label(c.kind, null) : s.label("label", c.id)));
   node.className = "choice";
   node.replaceChildren(key, swatch, el("span", "name", { text: c.name }), count);
@@ -101,6 +122,7 @@ function paintChoice(s, ids) {
   const first = labels[0] || { state: "none" };
   const same = labels.every((l) => l.state === first.state && l.class_id === first.class_id);
   const current = !same ? null : first.state === "label" ? first.class_id : first.state;
+  if (isSingle(s)) paintBeside(s, ids[0]);
   for (const [id, node] of s.ui.choices) {
     const pressed = String(id === current);
     if (node.getAttribute("aria-pressed") !== pressed) node.setAttribute("aria-pressed", pressed);
@@ -108,8 +130,9 @@ function paintChoice(s, ids) {
 }
 
 function paintSaved(s) {
-  const n = s.box.items.length;
-  const failing = s.box.fails > 0 && n > 0;
+  const labels = s.box.items.length;
+  const n = labels + s.notebox.items.length;
+  const failing = n > 0 && (s.box.fails > 0 || s.notebox.fails > 0);
   const { saved, problem } = s.ui;
   clearTimeout(s.savingTimer);
   if (!n) setSaved(saved, "ok", "All saved");
@@ -117,8 +140,9 @@ function paintSaved(s) {
   else s.savingTimer = setTimeout(() => setSaved(saved, "busy", `Saving ${number(n)}…`), 300);
   problem.hidden = !failing;
   if (failing) {
-    const wait = `${n === 1 ? "1 label waits" : `${number(n)} labels wait`} in this browser.`;
-    problem.textContent = `Not saved yet, trying again. ${wait} You can go on. ${s.box.problem}`.trim();
+    const what = n > labels ? (labels ? "labels and notes" : n === 1 ? "note" : "notes") : n === 1 ? "label" : "labels";
+    const wait = `${number(n)} ${what} ${n === 1 ? "waits" : "wait"} in this browser.`;
+    problem.textContent = `Not saved yet, trying again. ${wait} You can go on. ${s.box.problem || s.notebox.problem}`.trim();
   }
 }
 
@@ -126,30 +150,4 @@ function setSaved(node, kind, text) {
   if (node.textContent === text) return;
   node.dataset.kind = kind;
   node.textContent = text;
-}
-
-function buildSheet(s) {
-  const single = s.data.mode === "single";
-  const rows = single
-    ? [["class key", "label this image, show the next"], ["← →", "previous, next image; while zoomed with ↑ ↓: move over the picture"], ["Home", "back to the first image"]]
-    : [
-        ["class key", "label the selected images, or the one with the frame"],
-        ["click", "select one image"],
-        ["Shift click", "select up to here"],
-        ["Ctrl click", "add or remove one (⌘ on a Mac, long press on a tablet)"],
-        ["drag", "select a box"],
-        ["← → ↑ ↓", "move the frame; with Shift: select"],
-        ["Space", "select or unselect the framed image"],
-        ["Ctrl A", "select all on this page"],
-        ["I", "invert the selection"],
-        ["Esc", "select none"],
-        ["Enter", "large picture (also double click)"],
-      ];
-  rows.push(["+ −", single ? "closer, farther" : "larger, smaller pictures; in the large picture: closer, farther"], ["Z", "pixel for pixel, and back to the whole picture"], ["R", "brightness, contrast and channels as stored"], ["PgUp PgDn", "previous, next image, also while zoomed"]);
-  rows.push(["S", "skip"], ["X", "unsure"], ["Del", "remove the label"], ["U", "undo your last action, as often as you like"], ["? H", "this sheet"]);
-  const body = el("dl", "");
-  for (const [key, what] of rows) body.append(el("dt", "", {}, el("kbd", "", { text: key })), el("dd", "", { text: what }));
-  s.ui.sheet.setAttribute("tabindex", "-1");
-  const close = el("button", "tool", { type: "button", text: "Close", onclick: () => s.ui.sheet.close() });
-  s.ui.sheet.replaceChildren(el("h3", "", { text: "Keys" }), body, close);
 }
