@@ -23,6 +23,7 @@ from cnsapp import (
     cli_labelling,
     cli_learn,
     cli_looks,
+    cli_people,
     cli_quality,
     cli_queue,
     cli_reading,
@@ -42,7 +43,7 @@ cli = typer.Typer(
 )
 PARTS = (
     cli_system, cli_data, cli_files, cli_labelling, cli_reading, cli_quality, cli_queue, cli_looks,
-    cli_learn, cli_take,
+    cli_people, cli_learn, cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)
