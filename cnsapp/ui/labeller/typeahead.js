@@ -21,7 +21,7 @@ function openFinder(s) {
   const ids = chosenIds(s);
   if (!ids.length) return s.say("Select an image first.");
   const count = el("span", "quiet", { role: "status" });
-  const box = comboBox("Class", "Part of a name or of its group", (text) => {
+  const box = comboBox("Find a class", "Part of a name or of its group", (text) => {
     const found = findClasses(s, text);
     const n = found.length;
     count.textContent = n ? `${n === 1 ? "1 class" : `${number(n)} classes`}` : "No class is called so.";
