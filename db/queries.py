@@ -38,6 +38,20 @@ def insert_new(
     return len(connection.execute(asking.returning(*key), [dict(row) for row in rows]).all())
 
 
+def upsert(
+    session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]], unique: Sequence[str]
+) -> None:
+    """Insert rows, or replace the other columns of those whose `unique` ones are there."""
+    if not rows:
+        return
+    connection = session.connection()
+    make = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+    statement = make(table)
+    others = {name: statement.excluded[name] for name in rows[0] if name not in unique}
+    statement = statement.on_conflict_do_update(index_elements=list(unique), set_=others)
+    connection.execute(statement, [dict(row) for row in rows])
+
+
 def add_to_tally(session: Session, project_id: int, changes: Mapping[str, int]) -> None:
     """Add to the kept counts of a project; keys as in `Tally`."""
     rows = [

@@ -44,6 +44,7 @@ KINDS: dict[str, JobKind] = {
     "reread": JobKind("cnsapp.tasks.reread:run", "files", "Read images again"),
     "features": JobKind("cnsapp.tasks.features:run", "train", "Compute image features"),
     "looks": JobKind("cnsapp.tasks.looks:run", "train", "Sort images by looks"),
+    "suggest": JobKind("cnsapp.tasks.suggest:run", "quick", "Make suggestions"),
     "train": JobKind("cnsapp.tasks.train:run", "train", "Train a model"),
     "predict": JobKind("cnsapp.tasks.predict:run", "files", "Predict new images"),
     "export": JobKind("cnsapp.tasks.exporting:run", "files", "Export the labelled images"),

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from cnsapp.domain.labels import SOURCES, clean_annotator
 from cnsapp.errors import InvalidInputError
+from cnsapp.services.suggestion_runs import refresh_if_due
 from db.deciding import class_meanings, refresh_current
 from db.models import Image, LabelClass, LabelEvent
 from db.queries import chunks, insert_new
@@ -99,6 +100,8 @@ def label_images(
             ]
             stored += insert_new(session, LabelEvent, rows, ["client", "seq"])
             refresh_current(session, project_id, known)
+    if stored:
+        refresh_if_due(store, project_id=project_id)
     return BulkReceipt(name, stored, unknown)
 
 

@@ -26,7 +26,8 @@ from db.types import utc_now
 
 DEAD_AFTER = float(Settings.model_fields["dead_after_seconds"].default)
 RESTART_TIME = timedelta(seconds=5)
-JOINED = ("features",)  # kinds that take up all there is when they begin: one that waits is enough
+# kinds that take up all there is when they begin: one that waits is enough
+JOINED = ("features", "suggest")
 WORKER_TRIES = 6  # a job may kill three workers before it is marked failed
 
 

@@ -16,6 +16,7 @@ from cnsapp.domain.labels import clean_annotator
 from cnsapp.domain.matching import base_form, plain_form
 from cnsapp.domain.names import clean_name, name_key
 from cnsapp.errors import InvalidInputError
+from cnsapp.services.suggestion_runs import refresh_if_due
 from cnsapp.services.tables import read_csv
 from db.deciding import is_void, refresh_current
 from db.models import Image, LabelClass, LabelEvent
@@ -91,6 +92,8 @@ def import_labels(
             ]
             stored += insert_new(session, LabelEvent, new, ["client", "seq"])
             refresh_current(session, project_id, [image_id for image_id, _ in wanted])
+    if stored:
+        refresh_if_due(store, project_id=project_id)
     return stored
 
 

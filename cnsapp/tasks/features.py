@@ -18,7 +18,7 @@ from cnsapp.jobs.context import JobContext
 from cnsapp.ml.features import FeatureStore
 from cnsapp.ml.preprocess import TRAIN_VIEWS, Pixels, make_view
 from cnsapp.ml.streams import batches, prefetch
-from cnsapp.services import jobs
+from cnsapp.services import jobs, suggestion_runs
 from cnsapp.services.images import reading_rule
 from cnsapp.services.import_source import limits_of
 from cnsapp.services.looks import follow_features
@@ -77,6 +77,8 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
         rest = jobs.submit_job(app.store, kind="features", project_id=project_id)
         return {"computed": None, "goes_on_as": rest}
     follow_features(app.store, project_id=project_id)
+    if n:
+        suggestion_runs.refresh_after_features(app.store, project_id=project_id)
     return {"computed": n, "failed": failures.files[:200]}
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -16,7 +17,7 @@ from starlette.routing import Route
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
 from cnsapp.http import require_same_origin
-from cnsapp.services import labels
+from cnsapp.services import labels, suggestion_runs
 
 MOST_BYTES = 1_000_000  # of a message; 2,000 events are half of it
 UNDO_STEPS = 50  # in one answer; the browser asks again when they are used up
@@ -40,7 +41,9 @@ def routes(app: App) -> list[Route]:
             events=events,
             own=message.get("whose") == "mine",
         )
-        return JSONResponse(receipt.as_json())
+        # behind the answer: who labels does not wait for it
+        after = BackgroundTask(_refresh_suggestions, app, project_id)
+        return JSONResponse(receipt.as_json(), background=after)
 
     async def get_undo(request: Request) -> Response:
         query = request.query_params
@@ -69,6 +72,13 @@ def routes(app: App) -> list[Route]:
         Route("/api/labels/undo", _in_words(get_undo), methods=["GET"]),
         Route("/api/labels/redo", _in_words(get_redo), methods=["GET"]),
     ]
+
+
+def _refresh_suggestions(app: App, project_id: int) -> None:
+    try:
+        suggestion_runs.refresh_if_due(app.store, project_id=project_id)
+    except Exception:  # the labels are stored; the next ones ask again
+        log.warning("new suggestions could not be asked for", exc_info=True)
 
 
 def _in_words(handler: Handler, what: str = "label") -> Handler:

@@ -1,0 +1,184 @@
+"""When a project's suggestions were made, how good they are, and when they are made again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from cnsapp.errors import InvalidInputError
+from cnsapp.jobs.states import ACTIVE
+from cnsapp.services.jobs import add_job
+from cnsapp.services.label_settings import read_settings
+from db.models import Job, LabelEvent, SuggestionRun
+from db.queries import read_tally
+from db.session import Store
+
+KIND = "suggest"
+LEAST = 2  # labels that two classes must have before anything can be suggested
+
+
+@dataclass(frozen=True)
+class Run:
+    """The newest refresh of a project's suggestions.
+
+    `figures` as `cnsapp.domain.suggestions.figures_of` makes them, from images that were held out
+    and whose label nobody accepted from a suggestion.
+    """
+
+    id: int
+    at: datetime
+    n_labels: int
+    n_images: int
+    newest_event: int
+    class_ids: list[int]
+    figures: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a project's suggestions stand."""
+
+    run: Run | None  # None: none were made yet
+    n_since: int  # label events since, counted up to some hundreds
+    job_id: int | None  # the refresh that waits or runs
+    lacking: str  # why none can be made, in words; empty when they can
+
+
+def newest_run(store: Store, *, project_id: int) -> Run | None:
+    """Return the newest refresh that was finished, or None."""
+    with store.reading() as session:
+        return newest_in(session, project_id)
+
+
+def runs(store: Store, *, project_id: int, limit: int = 500) -> list[Run]:
+    """Return the finished refreshes, the oldest first: the learning curve."""
+    with store.reading() as session:
+        rows = session.scalars(_finished(project_id).limit(limit)).all()
+        return [_run(row) for row in reversed(rows)]
+
+
+def status(store: Store, *, project_id: int) -> Status:
+    """Return where the suggestions of a project stand; costs little."""
+    with store.reading() as session:
+        run = newest_in(session, project_id)
+        since = _events_since(session, project_id, run.newest_event if run else 0, 500)
+        return Status(run, since, _active(session, project_id), _lacking(session, project_id))
+
+
+def refresh(store: Store, *, project_id: int, requested_by: str = "") -> int:
+    """Ask for new suggestions; return the job, also when one waits already.
+
+    Raises
+    ------
+    InvalidInputError
+        There are too few labels; the sentence says how many are missing.
+    """
+    with store.writing() as session:
+        if lacking := _lacking(session, project_id):
+            raise InvalidInputError(
+                lacking, "A model must have seen examples of two classes.", "Label a few more."
+            )
+        return add_job(session, kind=KIND, project_id=project_id, requested_by=requested_by)
+
+
+def refresh_if_due(store: Store, *, project_id: int) -> int | None:
+    """Ask for new suggestions when enough was labelled since the last; return the job, or None.
+
+    Called behind everything that labels; a few short reads when nothing is due.
+    """
+    every = read_settings(store, project_id=project_id).suggest_every
+    if not every:
+        return None
+    with store.reading() as session:
+        if not _is_due(session, project_id, every):
+            return None
+    with store.writing() as session:  # looked at again: two answers may come here at once
+        if not _is_due(session, project_id, every):
+            return None
+        return add_job(session, kind=KIND, project_id=project_id)
+
+
+def _finished(project_id: int) -> Any:
+    return (
+        select(SuggestionRun)
+        .where(SuggestionRun.project_id == project_id, SuggestionRun.seconds > 0)
+        .order_by(SuggestionRun.id.desc())
+    )
+
+
+def refresh_after_features(store: Store, *, project_id: int) -> int | None:
+    """Ask for suggestions of images that have got their features; return the job, or None."""
+    if not read_settings(store, project_id=project_id).suggest_every:
+        return None
+    with store.writing() as session:
+        if _lacking(session, project_id):
+            return None
+        return add_job(session, kind=KIND, project_id=project_id)
+
+
+def newest_in(session: Session, project_id: int) -> Run | None:
+    """Return the newest refresh that was finished, in the caller's look at the database."""
+    row = session.scalars(_finished(project_id).limit(1)).first()
+    return None if row is None else _run(row)
+
+
+def _run(row: SuggestionRun) -> Run:
+    return Run(
+        row.id, row.created_at, row.n_labels, row.n_images, row.newest_event,
+        [int(c) for c in row.class_ids], row.figures, row.seconds,
+    )  # fmt: skip
+
+
+def _active(session: Session, project_id: int) -> int | None:
+    return session.scalar(
+        select(func.max(Job.id)).where(
+            Job.project_id == project_id, Job.kind == KIND, Job.state.in_(ACTIVE)
+        )
+    )
+
+
+def _events_since(session: Session, project_id: int, event_id: int, most: int) -> int:
+    some = (
+        select(LabelEvent.id)
+        .where(LabelEvent.id > event_id, LabelEvent.project_id == project_id)
+        .limit(most)
+        .subquery()
+    )
+    return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+def _lacking(session: Session, project_id: int) -> str:
+    """Return what is missing for any suggestion, in words; empty when nothing is."""
+    tally = read_tally(session, project_id)
+    per_class = [n for key, n in tally.items() if key.startswith("class:") and n >= LEAST]
+    if len(per_class) >= 2:
+        return ""
+    return (
+        f"Suggestions need {LEAST} labels in each of two classes; "
+        f"{len(per_class) or 'no'} class has so many."
+    )
+
+
+def _newest_event_asked(session: Session, project_id: int) -> int:
+    """Return the newest label event of the last refresh, also of one that could suggest nothing."""
+    last = session.scalars(
+        select(Job)
+        .where(Job.project_id == project_id, Job.kind == KIND, Job.state == "done")
+        .order_by(Job.id.desc())
+        .limit(1)
+    ).first()
+    run = newest_in(session, project_id)
+    asked = int(last.result.get("newest_event") or 0) if last is not None else 0
+    return max(asked, run.newest_event if run else 0)
+
+
+def _is_due(session: Session, project_id: int, every: int) -> bool:
+    since = _events_since(session, project_id, _newest_event_asked(session, project_id), every)
+    if since < every or _lacking(session, project_id):
+        return False
+    return _active(session, project_id) is None
