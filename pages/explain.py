@@ -157,7 +157,7 @@ def explain(
     second = None
     if compare and label is not None and predicted is not None:
         differs = label.id != predicted.id and asked.target == predicted.id
-        if differs and label.id in model.class_ids:
+        if differs and label.id in {output.class_id for output in model.outputs}:
             second = MapWish(model.id, image.id, method, label.id)
     with right:
         verdict(label, predicted)
@@ -197,7 +197,8 @@ def walk(image_id: int, order: list[int]) -> None:
 
 def choose_map(model: ModelView, classes: dict[int, ClassView]) -> tuple[int | None, str, bool]:
     """Draw which class and which method the map is for, and whether to compare with the label."""
-    targets: list[int | None] = [None, *(i for i in model.class_ids if i in classes)]
+    known = [output.class_id for output in model.outputs]
+    targets: list[int | None] = [None, *(i for i in known if i in classes)]
     methods = {m[0]: m for m in explaining.methods()}
     one, two = st.columns(2)
     with one:

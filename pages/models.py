@@ -80,7 +80,11 @@ def details(here: Here, project: ProjectView, model: ModelView) -> None:
             colors = {
                 c.id: c.color for c in projects.list_classes(here.app.store, project_id=project.id)
             }
-            rows = model.metrics.get("per_class") or []
+            today = dict(zip(model.class_ids, model.class_names, strict=True))
+            rows = [
+                {**row, "name": today.get(int(row.get("class_id", 0)), row.get("name", ""))}
+                for row in model.metrics.get("per_class") or []
+            ]
             if rows:
                 figures.per_class(rows, colors)
             else:

@@ -125,8 +125,9 @@ def wrong_ones(
     """Draw the gallery of the chosen cell, most confidently wrong first."""
     with st.container(key="review_gallery"):
         cell = asked_cell()
+        by_id = review.class_names(here.app.store, model_id=model.id)
         with st.container(horizontal=True, vertical_alignment="center", key="review_filters"):
-            st.subheader(frame.plain(title_of(cell, classes)), anchor=False, width="content")
+            st.subheader(frame.plain(title_of(cell, by_id)), anchor=False, width="content")
             if cell is not None and st.button(
                 "All wrong ones", key="review_all", type="tertiary", icon=":material/close:"
             ):
@@ -145,7 +146,6 @@ def wrong_ones(
         counts = images.counts(here.app.store, project_id=project.id)
         only = ONLY[chosen or "All"]
         items = turn_pages(here, model, cell, only, truth, pager)
-        by_id = {c.id: c.name for c in classes}
         answer = labeller(
             key="review_labeller",
             mode="review",
@@ -218,9 +218,8 @@ def badge(item: ReviewItem, names: dict[int, str]) -> Badge:
     return Badge(said, "plain" if item.predicted_class_id == item.label_then else "wrong")
 
 
-def title_of(cell: Cell | None, classes: list[ClassView]) -> str:
+def title_of(cell: Cell | None, names: dict[int, str]) -> str:
     """Return what the gallery shows, in words."""
-    names = {c.id: c.name for c in classes}
     if cell is None:
         return "Images, most confident predictions first"
     label, predicted = cell

@@ -100,11 +100,13 @@ def request_map(
     check_method(method)
     model = get_model(app.store, model_id=model_id)
     sha256 = _image_sha(app.store, model.project_id, image_id)
+    if target_class is not None:
+        target_class = _output_for(model, target_class)
     if target_class is not None and target_class not in model.class_ids:
         raise InvalidInputError(
             f"The model “{model.name}” does not know this class.",
             "There is no evidence for it to show.",
-            f"Choose one of: {', '.join(model.class_names)}.",
+            f"Choose one of: {', '.join(output.name for output in model.outputs)}.",
         )
     key = map_key(model.sha256, sha256, method, target_class)
     facts = read_facts(app.store, key)
@@ -147,7 +149,7 @@ def explain_file(
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}.", "", "Check the path.")
     model = get_model(app.store, model_id=model_id, project_id=project_id)
-    target_class = None if target is None else _class_named(app.store, model, target)
+    target_class = None if target is None else _class_named(model, target)
     check_model_file(app, model_id=model_id)
     return jobs.submit_job(
         app.store,
@@ -184,10 +186,20 @@ def read_facts(store: Store, key: str) -> dict[str, Any] | None:
 
 def _by_class(store: Store, model: ModelView, values: list[float]) -> list[tuple[ClassView, float]]:
     classes = {c.id: c for c in list_classes(store, project_id=model.project_id)}
-    pairs = [
-        (classes[i], float(p)) for i, p in zip(model.class_ids, values, strict=True) if i in classes
-    ]
+    pairs = []
+    for output in model.outputs:
+        gone = ClassView(output.class_id, output.name, None, output.color, None, len(classes))
+        share = sum(float(values[place]) for place in output.places)
+        pairs.append((classes.get(output.class_id, gone), share))
     return sorted(pairs, key=lambda pair: -pair[1])
+
+
+def _output_for(model: ModelView, class_id: int) -> int:
+    """Return the class by which the model itself answers for a class of today."""
+    for output in model.outputs:
+        if output.class_id == class_id and class_id not in model.class_ids:
+            return model.class_ids[output.places[0]]
+    return class_id
 
 
 def _image_sha(store: Store, project_id: int, image_id: int) -> str:
@@ -210,12 +222,12 @@ def _job_of(store: Store, project_id: int, key: str) -> int | None:
         return next((job_id for job_id, payload in rows if payload.get("key") == key), None)
 
 
-def _class_named(store: Store, model: ModelView, name: str) -> int:
-    for c in list_classes(store, project_id=model.project_id):
-        if c.id in model.class_ids and name_key(c.name) == name_key(name):
-            return c.id
+def _class_named(model: ModelView, name: str) -> int:
+    for output in model.outputs:
+        if name_key(output.name) == name_key(name):
+            return _output_for(model, output.class_id)
     raise InvalidInputError(
         f"The model “{model.name}” does not know a class “{name}”.",
         "",
-        f"Choose one of: {', '.join(model.class_names)}.",
+        f"Choose one of: {', '.join(output.name for output in model.outputs)}.",
     )

@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.names import clean_name
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
-from db.models import Image, LabelClass, LabelEvent, Model, Prediction
+from cnsapp.services.class_names import ClassToday, Output, classes_today, outputs_of, what_changed
+from db.models import Image, LabelEvent, Model, Prediction
 from db.queries import CHUNK
 from db.session import Store
 
@@ -30,7 +31,9 @@ class ModelView:
     created_at: datetime
     metrics: dict[str, Any]
     class_ids: list[int]
-    class_names: list[str]  # as the classes are called today
+    class_names: list[str]  # as the classes are called today, one an output
+    outputs: list[Output]  # what it can answer today: outputs of merged classes together
+    told: list[str]  # what became of its classes since: renamed, merged, deleted
     settings: dict[str, Any]
     n_images: int
     job_id: int | None
@@ -61,12 +64,8 @@ def list_models(store: Store, *, project_id: int) -> list[ModelView]:
             .where(Model.project_id == project_id, Model.ready.is_(True))
             .order_by(Model.id.desc())
         ).all()
-        names = dict(
-            session.execute(
-                select(LabelClass.id, LabelClass.name).where(LabelClass.project_id == project_id)
-            ).all()
-        )
-        return [_view(row, names) for row in rows]
+        today = classes_today(session, project_id)
+        return [_view(row, today) for row in rows]
 
 
 def get_model(store: Store, *, model_id: int, project_id: int | None = None) -> ModelView:
@@ -79,14 +78,7 @@ def get_model(store: Store, *, model_id: int, project_id: int | None = None) -> 
             raise NotFoundError(
                 f"There is no model number {model_id}{where}.", "", "List them with `models`."
             )
-        names = dict(
-            session.execute(
-                select(LabelClass.id, LabelClass.name).where(
-                    LabelClass.project_id == row.project_id
-                )
-            ).all()
-        )
-        return _view(row, names)
+        return _view(row, classes_today(session, row.project_id))
 
 
 def latest_model(store: Store, *, project_id: int) -> ModelView:
@@ -196,7 +188,7 @@ def changed_ids(model: ModelView) -> Select[int]:
         .where(
             Prediction.model_id == model.id,
             Image.id.in_(_touched_since(model)),
-            is_changed(),
+            is_changed(model),
         )
     )
 
@@ -208,12 +200,41 @@ def _touched_since(model: ModelView) -> Select[int]:
     )
 
 
-def is_changed() -> ColumnElement[bool]:
-    """Return the condition for "labelled otherwise now than at training" (Prediction x Image)."""
-    return or_(
-        Image.current_state != "label",
-        Image.current_class_id != Prediction.label_class_id,
-    )
+def is_changed(model: ModelView) -> ColumnElement[bool]:
+    """Return the condition for "labelled otherwise now than at training" (Prediction x Image).
+
+    That a class was renamed, merged or deleted since is no change of the label.
+    """
+    expected = as_today(Prediction.label_class_id, model)
+    moved = or_(Image.current_state != "label", Image.current_class_id != expected)
+    deleted = [output.class_id for output in model.outputs if output.deleted]
+    if not deleted:
+        return moved
+    gone = Prediction.label_class_id.in_(deleted)
+    return or_(and_(gone, Image.current_state == "label"), and_(~gone, moved))
+
+
+def as_today(column: Any, model: ModelView) -> ColumnElement[int | None]:
+    """Return the class ids of a column as what they count as today; deleted ones stay."""
+    moved = {
+        model.class_ids[place]: output.class_id
+        for output in model.outputs
+        for place in output.places
+        if model.class_ids[place] != output.class_id
+    }
+    return case(moved, value=column, else_=column) if moved else column
+
+
+def means(column: Any, class_id: int, model: ModelView) -> ColumnElement[bool]:
+    """Return the condition that a column of class ids counts as this class today."""
+    ids = [
+        model.class_ids[place]
+        for output in model.outputs
+        if output.class_id == class_id
+        for place in output.places
+    ]
+    wanted: ColumnElement[bool] = column.in_({class_id, *ids})
+    return wanted
 
 
 def file_sha256(path: Path) -> str:
@@ -222,8 +243,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _view(row: Model, names: dict[int, str]) -> ModelView:
+def _view(row: Model, today: dict[int, ClassToday]) -> ModelView:
     class_ids = [int(i) for i in row.class_ids]
+    then = {
+        int(score["class_id"]): str(score["name"])
+        for score in row.metrics.get("per_class", [])
+        if "class_id" in score and "name" in score
+    }
     return ModelView(
         id=row.id,
         project_id=row.project_id,
@@ -233,7 +259,9 @@ def _view(row: Model, names: dict[int, str]) -> ModelView:
         created_at=row.created_at,
         metrics=row.metrics,
         class_ids=class_ids,
-        class_names=[names.get(i, f"class {i}") for i in class_ids],
+        class_names=[today[i].name if i in today else f"class {i}" for i in class_ids],
+        outputs=outputs_of(class_ids, today),
+        told=what_changed(class_ids, then, today),
         settings=row.settings,
         n_images=int(row.settings.get("n_images", row.metrics.get("n", 0))),
         job_id=row.job_id,

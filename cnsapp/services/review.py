@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,10 +12,11 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.metrics import evaluate
+from cnsapp.services.class_names import Output, classes_today
 from cnsapp.services.images import ImageItem
-from cnsapp.services.models import ModelView, changed_ids, get_model
+from cnsapp.services.models import ModelView, as_today, changed_ids, get_model, means
 from cnsapp.services.scores import scores_json
-from db.models import Image, LabelClass, LabelEvent, Prediction
+from db.models import Image, LabelEvent, Prediction
 from db.session import Store
 
 Truth = Literal["trained", "current"]
@@ -31,7 +33,8 @@ class Confusion:
     """Counts of label against prediction, with the figures that follow from them.
 
     `counts[i][j]` are the images labelled ``class_ids[i]`` and predicted ``class_ids[j]``; every
-    prediction comes from a fold whose training part left the image out.
+    prediction comes from a fold whose training part left the image out. Classes count as they do
+    today: labels and predictions of a class that was merged into another are that one's.
     """
 
     class_ids: list[int]
@@ -74,12 +77,13 @@ def confusion(store: Store, *, model_id: int, truth: Truth = "trained") -> Confu
     with store.reading() as session:
         changed = changed_ids(model).subquery()
         n_changed = session.scalar(select(func.count()).select_from(changed)) or 0
-        if truth == "trained" or not n_changed:
-            counts, elsewhere = _matrix(_cells(session, model_id), model.class_ids)
+        merged = [output.class_id for output in model.outputs] != model.class_ids
+        if not merged and (truth == "trained" or not n_changed):
+            counts, elsewhere = _matrix(_cells(session, model_id), model)
             return _shown(model, counts, truth, n_changed, elsewhere, model.metrics)
         newest = session.scalar(select(func.max(LabelEvent.id)))
-        key = (str(store.root), model_id, newest, *model.class_names)
-        return _scored_anew(session, model, n_changed, key)
+        key = (str(store.root), model_id, truth, newest, *model.class_names)
+        return _scored_anew(session, model, n_changed, truth, key)
 
 
 def cell_images(
@@ -98,20 +102,21 @@ def cell_images(
 
     `after` is the `cursor` of the last image of the page before; `order="unsure"` turns it round.
     """
-    label = Prediction.label_class_id if truth == "trained" else Image.current_class_id
+    model = get_model(store, model_id=model_id)
+    label: Any = Prediction.label_class_id if truth == "trained" else Image.current_class_id
     statement = (
         select(Prediction, Image)
         .join(Image, Image.id == Prediction.image_id)
         .where(Prediction.model_id == model_id)
     )
     if true_class is not None:
-        statement = statement.where(label == true_class)
+        statement = statement.where(means(label, true_class, model))
     if predicted_class is not None:
-        statement = statement.where(Prediction.class_id == predicted_class)
+        statement = statement.where(means(Prediction.class_id, predicted_class, model))
     if only == "wrong":
-        statement = statement.where(label != Prediction.class_id)
+        said = as_today(Prediction.class_id, model)
+        statement = statement.where(as_today(label, model) != said)
     if only == "changed":
-        model = get_model(store, model_id=model_id)
         statement = statement.where(Image.id.in_(changed_ids(model)))
     score, key = Prediction.probability, Prediction.id
     if order == "confidence":
@@ -125,18 +130,15 @@ def cell_images(
             behind = or_(score > after[0], and_(score == after[0], key > after[1]))
             statement = statement.where(behind)
     with store.reading() as session:
-        return [_item(p, image) for p, image in session.execute(statement.limit(limit))]
+        today = _by_class(model)
+        return [_item(p, image, today) for p, image in session.execute(statement.limit(limit))]
 
 
 def class_names(store: Store, *, model_id: int) -> dict[int, str]:
     """Return the names of all classes of the model's project by id, for badges in a gallery."""
     project_id = get_model(store, model_id=model_id).project_id
     with store.reading() as session:
-        return dict(
-            session.execute(
-                select(LabelClass.id, LabelClass.name).where(LabelClass.project_id == project_id)
-            ).all()
-        )
+        return {i: there.name for i, there in classes_today(session, project_id).items()}
 
 
 def _cells(session: Session, model_id: int) -> Cells:
@@ -148,15 +150,35 @@ def _cells(session: Session, model_id: int) -> Cells:
     return [(label_id, class_id, n) for label_id, class_id, n in rows]
 
 
-def _labels_of_today(session: Session, model: ModelView) -> tuple[Ints, Ints, list[str | None]]:
-    """Return label, prediction (as places in the model's classes) and group of every image."""
-    rows = session.execute(
-        select(Image.group_key, Image.current_class_id, Prediction.class_id, func.count())
+def _by_class(model: ModelView) -> dict[int, Output]:
+    """Return what each class counts as: those of the model, and what they were merged into."""
+    found = {output.class_id: output for output in model.outputs}
+    for output in model.outputs:
+        found.update({model.class_ids[place]: output for place in output.places})
+    return found
+
+
+def _places(model: ModelView) -> dict[int | None, int]:
+    """Return the row and column of each class in the matrix."""
+    order = {output.class_id: k for k, output in enumerate(model.outputs)}
+    return {i: order[output.class_id] for i, output in _by_class(model).items()}
+
+
+def _labels(
+    session: Session, model: ModelView, truth: Truth
+) -> tuple[Ints, Ints, list[str | None]]:
+    """Return label, prediction (as places in the matrix) and group of every image."""
+    label: Any = Prediction.label_class_id if truth == "trained" else Image.current_class_id
+    statement = (
+        select(Image.group_key, label, Prediction.class_id, func.count())
         .join(Prediction, Prediction.image_id == Image.id)
-        .where(Prediction.model_id == model.id, Image.current_state == "label")
-        .group_by(Image.group_key, Image.current_class_id, Prediction.class_id)
+        .where(Prediction.model_id == model.id)
+        .group_by(Image.group_key, label, Prediction.class_id)
     )
-    place: dict[int | None, int] = {class_id: k for k, class_id in enumerate(model.class_ids)}
+    if truth == "current":
+        statement = statement.where(Image.current_state == "label")
+    place = _places(model)
+    rows = session.execute(statement)
     cells = [(g, place[a], place[b], n) for g, a, b, n in rows if a in place and b in place]
     n = [cell[3] for cell in cells]
     true = np.repeat(np.array([cell[1] for cell in cells], dtype=np.int64), n)
@@ -164,9 +186,9 @@ def _labels_of_today(session: Session, model: ModelView) -> tuple[Ints, Ints, li
     return true, said, [cell[0] for cell in cells for _ in range(cell[3])]
 
 
-def _matrix(cells: Cells, class_ids: list[int]) -> tuple[Ints, int]:
-    place = {class_id: k for k, class_id in enumerate(class_ids)}
-    counts = np.zeros((len(class_ids), len(class_ids)), dtype=np.int64)
+def _matrix(cells: Cells, model: ModelView) -> tuple[Ints, int]:
+    place, n_classes = _places(model), len(model.outputs)
+    counts = np.zeros((n_classes, n_classes), dtype=np.int64)
     elsewhere = 0
     for label_id, class_id, n in cells:
         if label_id in place and class_id in place:
@@ -176,8 +198,11 @@ def _matrix(cells: Cells, class_ids: list[int]) -> tuple[Ints, int]:
     return counts, elsewhere
 
 
-def _item(prediction: Prediction, image: Image) -> ReviewItem:
+def _item(prediction: Prediction, image: Image, today: Mapping[int, Output]) -> ReviewItem:
     now = image.current_class_id if image.current_state == "label" else None
+    label, predicted = today.get(prediction.label_class_id or 0), today.get(prediction.class_id)
+    then = label.class_id if label else prediction.label_class_id
+    expected = None if label and label.deleted else then
     return ReviewItem(
         id=image.id,
         sha256=image.sha256,
@@ -192,11 +217,11 @@ def _item(prediction: Prediction, image: Image) -> ReviewItem:
         um_per_px=image.facts.get("um_per_px"),
         channels=image.facts.get("channels", 1),
         prediction_id=prediction.id,
-        predicted_class_id=prediction.class_id,
+        predicted_class_id=predicted.class_id if predicted else prediction.class_id,
         confidence=prediction.probability,
-        label_then=prediction.label_class_id,
+        label_then=then,
         label_now=now,
-        changed=now != prediction.label_class_id,
+        changed=now != expected,
         fold=prediction.fold,
     )
 
@@ -210,10 +235,10 @@ def _shown(
     scores: dict[str, Any],
 ) -> Confusion:
     interval = scores.get("balanced_accuracy_interval")
-    names = dict(zip(model.class_ids, model.class_names, strict=True))
+    names = {output.class_id: output.name for output in model.outputs}
     return Confusion(
-        class_ids=model.class_ids,
-        names=model.class_names,
+        class_ids=list(names),
+        names=list(names.values()),
         counts=counts.tolist(),
         truth=truth,
         n=int(counts.sum()),
@@ -232,17 +257,20 @@ def _shown(
     )
 
 
-def _scored_anew(session: Session, model: ModelView, n_changed: int, key: Key) -> Confusion:
-    """Score the same predictions against the labels of today; kept until the next label."""
+def _scored_anew(
+    session: Session, model: ModelView, n_changed: int, truth: Truth, key: Key
+) -> Confusion:
+    """Score the same predictions against other labels or classes; kept until the next label."""
     known = _kept.get(key)  # one look: other people's pages run beside this one
     if known is not None:
         return known
-    true, said, groups = _labels_of_today(session, model)
-    found = evaluate(true, said, len(model.class_ids), groups)
-    scores = scores_json(found, model.class_ids, model.class_names)
+    true, said, groups = _labels(session, model, truth)
+    found = evaluate(true, said, len(model.outputs), groups)
+    ids = [output.class_id for output in model.outputs]
+    scores = scores_json(found, ids, [output.name for output in model.outputs])
     counts = np.array(found.confusion, dtype=np.int64)
     n_elsewhere = int(model.metrics.get("n", found.n)) - found.n
-    made = _shown(model, counts, "current", n_changed, n_elsewhere, scores)
+    made = _shown(model, counts, truth, n_changed, n_elsewhere, scores)
     _kept.clear()  # one is enough: the next label makes it stale
     _kept[key] = made
     return made

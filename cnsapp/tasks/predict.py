@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError
@@ -154,7 +155,7 @@ def _table(
 def columns_of(model: ModelView) -> list[str]:
     """Return the columns of a table of predictions; those of tiles have their places behind."""
     head = ["file", "sha256", "predicted", "confidence", "decision", "model_id"]
-    return head + [f"p_{name}" for name in model.class_names]
+    return head + [f"p_{output.name}" for output in model.outputs]
 
 
 def _write(
@@ -170,10 +171,10 @@ def _write(
         probabilities = loaded.predictor.predict(chunk.pictures)  # (N, K)
     rows = zip(chunk.names, chunk.shas, probabilities, chunk.places, chunk.known, strict=True)
     for name, sha256, now, place, known in rows:
-        row = now if known is None else known[0]
+        row = _today(np.asarray(now if known is None else known[0]), model)
         best = int(np.argmax(row))
-        said[model.class_names[best]] += 1
-        label = safe_cell(model.class_names[best])
+        said[model.outputs[best].name] += 1
+        label = safe_cell(model.outputs[best].name)
         cells = [
             safe_cell(name),
             sha256,
@@ -188,6 +189,13 @@ def _write(
         if folds:
             cells.append("" if known is None or known[1] is None else known[1])
         writer.writerow(cells)
+
+
+def _today(probabilities: NDArray[np.floating], model: ModelView) -> NDArray[np.floating]:
+    """Return the probabilities of the classes as they count today: those of merged ones add up."""
+    if len(model.outputs) == len(model.class_ids):
+        return probabilities
+    return np.array([probabilities[list(output.places)].sum() for output in model.outputs])
 
 
 def _nothing_read(failed: Sequence[dict[str, str]]) -> CnsError:

@@ -117,9 +117,9 @@ def per_class(rows: Sequence[Mapping[str, Any]], colors: Mapping[int, str]) -> N
 
 
 def warnings_of(model: ModelView) -> list[str]:
-    """Return what weakens a model's figures, in sentences."""
+    """Return what weakens a model's figures, and what became of its classes, in sentences."""
     found = model.metrics.get("warnings") or []
-    return [str(line) for line in found]
+    return [*model.told, *(str(line) for line in found)]
 
 
 def _control_name(key: str) -> str:

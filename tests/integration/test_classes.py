@@ -405,10 +405,9 @@ class Lab:
         classes.delete_class(self.store, class_id=self.a_class(), reassign_to=into, who=who)
 
     def split(self, who: str) -> None:
-        class_id = self.a_class()
-        there = [
-            i for k, i in enumerate(self.world.image_ids) if self.world.state(k)[1] == class_id
-        ]
+        called = {i: self.world.state(k)[1] for k, i in enumerate(self.world.image_ids)}
+        class_id = self.random.choice([c for c in called.values() if c] or [self.a_class()])
+        there = [i for i, c in called.items() if c == class_id]
         ids = there[: self.random.randint(0, len(there))]
         classes.split_class(
             self.store, class_id=class_id, image_ids=ids, name=self.a_name(), who=who
