@@ -181,4 +181,12 @@ def _is_due(session: Session, project_id: int, every: int) -> bool:
     since = _events_since(session, project_id, _newest_event_asked(session, project_id), every)
     if since < every or _lacking(session, project_id):
         return False
-    return _active(session, project_id) is None
+    return _active(session, project_id) is None and _has_features(session, project_id)
+
+
+def _has_features(session: Session, project_id: int) -> bool:
+    """Return whether features were computed: before that, a refresh would find nothing."""
+    done = select(Job.id).where(
+        Job.project_id == project_id, Job.kind.in_(("features", "train")), Job.state == "done"
+    )
+    return session.scalar(done.limit(1)) is not None

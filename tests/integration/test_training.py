@@ -111,7 +111,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def first_run(world: World) -> jobs.JobView:
-    job_id = jobs.list_jobs(world.app.store, project_id=world.project_id)[-1].id
+    job_id = jobs.list_jobs(world.app.store, project_id=world.project_id, kinds=["train"])[-1].id
     return jobs.get_job(world.app.store, job_id=job_id)
 
 
