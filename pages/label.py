@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import streamlit as st
 
@@ -11,6 +12,7 @@ from cnsapp.errors import CnsError
 from cnsapp.services import classes as class_edits
 from cnsapp.services import images, label_settings, labels, projects, viewing
 from cnsapp.services.images import Counts, ImageFilter
+from cnsapp.services.own_labels import labels_of
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.services.sorting import ADDED, Order, SortedPage, sorted_images
 from cnsapp.ui import frame, one_by_one
@@ -19,11 +21,16 @@ from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, labeller
 from cnsapp.ui.looks_bulk import VIEW, look_like
 from cnsapp.ui.looks_panel import looks_view
+from cnsapp.ui.people_panel import people_view
+from cnsapp.ui.progress_panel import progress_view
+from cnsapp.ui.whose import only_mine
 
 GRID, SINGLE = "Grid", "One by one"
 # further views: name -> what draws it, given (here, project, classes, counts, as_of)
 PANELS: dict[str, Callable[[Here, ProjectView, list[ClassView], Counts, int], None]] = {
     VIEW: looks_view,
+    "Progress": progress_view,
+    "People": people_view,
 }
 HELP = (
     "Keys label the selected images. Every label is stored with who gave it, and can be undone. "
@@ -125,29 +132,35 @@ def label_pictures(
             with_opinions=True,
         )
         settings = label_settings.read_settings(here.app.store, project_id=project.id)
+        mine = only_mine(here, project, blind=settings.blind)
+        if mine and not (single and settings.blind):  # a blind queue still shares the work
+            chosen = replace(chosen, own=here.annotator)
         if single:
             wish = one_by_one.choose_next(here, classes, blind=settings.blind)
         else:
             order = choose_order(
                 width=112,
-                blind=settings.blind,
+                blind=settings.blind or mine,
                 opinions=images.has_suggestions(here.app.store, project_id=project.id),
             )
         pager = st.container(horizontal=True, gap="xsmall", width="content")
         with pager:
             add_class_button(here, project)
     if single:
-        one_by_one.draw(here, project, classes, counts, as_of, chosen, wish, blind=settings.blind)
+        one_by_one.draw(
+            here, project, classes, counts, as_of, chosen, wish, blind=settings.blind, mine=mine
+        )
         return
     page = turn_pages(here, project, chosen, order, f"{project.id}/{chosen}/{order}", pager)
     labeller(
         key="labeller_grid",
-        images=page.items,
+        images=labels_of(here.app.store, page.items, here.annotator) if mine else page.items,
         classes=classes,
         project_id=project.id,
         annotator=here.annotator,
         counts=counts,
         as_of=as_of,
+        whose="mine" if mine else "all",
         empty=nothing_left(chosen, counts),
         um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
         blind=settings.blind,

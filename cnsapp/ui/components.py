@@ -92,8 +92,12 @@ def matrix(
     counts: Sequence[Sequence[int]],
     selected: Place | None,
     on_choose: Callable[[Place], None],
+    titles: tuple[str, str] | None = None,
 ) -> None:
-    """Draw the confusion matrix; `on_choose` is called before the page runs again."""
+    """Draw the confusion matrix; `on_choose` is called before the page runs again.
+
+    `titles` say whose rows and columns they are where they are not labels and predictions.
+    """
 
     def chosen() -> None:
         place = _place(getattr(st.session_state[key], "cell", None), len(names))
@@ -106,6 +110,7 @@ def matrix(
             "names": list(names),
             "counts": [list(row) for row in counts],
             "selected": list(selected) if selected else None,
+            "titles": list(titles) if titles else None,
         },
         on_cell_change=chosen,
     )

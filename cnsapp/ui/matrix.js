@@ -17,7 +17,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     setTriggerValue("cell", { row, column });
     paintChoice(s, [row, column]);
   };
-  const drawn = JSON.stringify([data.names, data.counts]);
+  const drawn = JSON.stringify([data.names, data.counts, data.titles]);
   if (drawn !== s.drawn) draw(s), (s.drawn = drawn);
   paintChoice(s, data.selected);
   return () => {
@@ -32,14 +32,15 @@ function draw(s) {
   const held = s.host.contains(s.host.getRootNode().activeElement);
   const table = node("table");
   table.classList.toggle("narrow", names.length > 6);
-  table.setAttribute("aria-label", "Confusion matrix: rows are labels, columns are predictions");
+  const [label, predicted] = s.data.titles || ["labels", "predictions"];
+  table.setAttribute("aria-label", `Confusion matrix: rows are ${label}, columns are ${predicted}`);
   const head = node("tr");
   head.append(corner(s));
   names.forEach((name, j) => head.append(header(s, name, 0, j + 1, () => s.choose(null, j))));
   head.append(node("th", "sum", "n"));
   const thead = node("thead");
   const over = node("tr", "over");
-  const word = node("th", "", "Predicted");
+  const word = node("th", "", s.data.titles ? predicted : "Predicted");
   word.colSpan = names.length;
   over.append(node("th"), word, node("th"));
   thead.append(over, head);
@@ -80,17 +81,25 @@ function cellOf(s, n, total, i, j) {
   const depth = n ? Math.round(12 + 80 * (i === j ? share : Math.sqrt(share))) : 0;
   made.style.setProperty("--depth", `${Math.min(depth, 92)}%`);
   made.classList.toggle("deep", depth > 55);
-  made.title = `${s.data.names[i]}, predicted as ${s.data.names[j]}: ${n.toLocaleString("en")} of ${total.toLocaleString("en")} (${percent(share)})`;
+  made.title = `${both(s, s.data.names[i], s.data.names[j])}: ${n.toLocaleString("en")} of ${total.toLocaleString("en")} (${percent(share)})`;
   made.setAttribute("aria-label", made.title);
   cell.append(made);
   return cell;
+}
+
+// What a cell is: a label and a prediction, or what two people said.
+function both(s, label, predicted) {
+  if (!s.data.titles) return `${label}, predicted as ${predicted}`;
+  return `${s.data.titles[0]}: ${label}, ${s.data.titles[1]}: ${predicted}`;
 }
 
 function header(s, name, row, column, chosen) {
   const cell = node("th", row ? "row" : "column");
   cell.scope = row ? "row" : "col";
   const made = button(s, name, row, column, chosen);
-  made.title = row ? `All images labelled ${name}` : `All images predicted as ${name}`;
+  const [label, predicted] = s.data.titles || ["", ""];
+  if (s.data.titles) made.title = `All images that ${row ? label : predicted} called ${name}`;
+  else made.title = row ? `All images labelled ${name}` : `All images predicted as ${name}`;
   cell.append(made);
   return cell;
 }
@@ -110,7 +119,7 @@ function corner(s) {
     });
     switcher.append(made);
   }
-  cell.append(switcher, node("span", "axis", "Label"));
+  cell.append(switcher, node("span", "axis", s.data.titles ? s.data.titles[0] : "Label"));
   return cell;
 }
 
@@ -133,7 +142,7 @@ function reveal(s) {
   const root = s.host.getRootNode();
   const place = root.host || s.host;
   setTimeout(() => {
-    const gallery = place.ownerDocument.querySelector(".st-key-review_gallery");
+    const gallery = place.ownerDocument.querySelector(".st-key-review_gallery, .st-key-people_gallery");
     if (!gallery) return;
     const box = gallery.getBoundingClientRect();
     if (box.top > window.innerHeight * 0.6) gallery.scrollIntoView({ behavior: "smooth", block: "start" });

@@ -83,8 +83,9 @@ def draw(
     wish: tuple[str, int | None],
     *,
     blind: bool,
+    mine: bool = False,
 ) -> None:
-    """Draw the component, which asks the queue for its images itself."""
+    """Draw the component, which asks the queue for its images itself; `mine`: own labels only."""
     labeller(
         key="labeller_one",
         mode="single",
@@ -94,14 +95,21 @@ def draw(
         annotator=here.annotator,
         counts=counts,
         as_of=as_of,
-        ask={"strategy": wish[0], "class_id": wish[1], "filter": asdict(chosen)},
+        ask={
+            "strategy": wish[0],
+            "class_id": wish[1],
+            "filter": asdict(chosen),
+            "whose": "mine" if mine else "all",
+        },
+        whose="mine" if mine else "all",
         um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
         blind=blind,
-        on_next=_choose,
+        on_next=choose,
     )
 
 
-def _choose(strategy: str) -> None:
+def choose(strategy: str) -> None:
+    """Have this order of images from now on; for callbacks alone."""
     if strategy in NAMES:
         st.session_state[KEY] = NAMES[strategy]
         _chosen()

@@ -104,6 +104,8 @@ def labeller(
     height: int | None = None,
     um_per_px: float | None = None,
     blind: bool = False,
+    whose: Literal["all", "mine"] = "all",
+    source: str | None = None,
     on_like: Callable[[list[int]], None] | None = None,
     on_next: Callable[[str], None] | None = None,
 ) -> Labelled:
@@ -134,6 +136,11 @@ def labeller(
         The project's micrometres a pixel, for the scale bar of files that do not say.
     blind
         Do not send what a model or other people think: not even hidden.
+    whose
+        `mine`: the rows tell what the annotator said alone (`own_labels.labels_of`); answers of the
+        server, history and news do so too.
+    source
+        What labels are stored as, where that is not how they were given: `adjudication`.
     on_like
         Grid: offers to find images similar to the selected ones, whose ids it is called with before
         the page runs.
@@ -167,6 +174,8 @@ def labeller(
             "height": height,
             "um_per_px": um_per_px,
             "blind": blind,
+            "whose": whose,
+            "source": source,
             "similar": on_like is not None and mode != "single",
         },
         on_like_change=liked,

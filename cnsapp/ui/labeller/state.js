@@ -107,7 +107,7 @@ function act(s, ids, kind, classId) {
 function actEach(s, acts, source = "") {
   if (!s.data.annotator) return s.warn("Say first who is labelling, in the sidebar: every label is kept with a name."), false;
   const ids = acts.map(({ id }) => id);
-  const usual = s.data.mode === "review" ? "review" : ids.length > 1 ? "bulk" : "human";
+  const usual = s.data.source || (s.data.mode === "review" ? "review" : ids.length > 1 ? "bulk" : "human");
   const from = source || (s.sourceFor && s.sourceFor(ids)) || usual; // the queue knows second readings
   const action = `${s.actionPrefix ? s.actionPrefix(ids) : ""}${s.client}-${++s.actions}`;
   const before = new Map(ids.map((id) => [id, shownLabel(s, id)]));
