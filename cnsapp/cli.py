@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from cnsapp import (
+    cli_classes,
     cli_data,
     cli_files,
     cli_labelling,
@@ -42,8 +43,8 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 PARTS = (
-    cli_system, cli_data, cli_files, cli_labelling, cli_reading, cli_quality, cli_queue, cli_looks,
-    cli_people, cli_learn, cli_take,
+    cli_system, cli_data, cli_classes, cli_files, cli_labelling, cli_reading, cli_quality,
+    cli_queue, cli_looks, cli_people, cli_learn, cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)
