@@ -23,6 +23,7 @@ from cnsapp.ui.looks_bulk import VIEW, look_like
 from cnsapp.ui.looks_panel import looks_view
 from cnsapp.ui.people_panel import people_view
 from cnsapp.ui.progress_panel import progress_view
+from cnsapp.ui.suggestions_panel import suggestion_button
 from cnsapp.ui.whose import only_mine
 
 GRID, SINGLE = "Grid", "One by one"
@@ -146,6 +147,8 @@ def label_pictures(
         pager = st.container(horizontal=True, gap="xsmall", width="content")
         with pager:
             add_class_button(here, project)
+            if not settings.blind:
+                suggestion_button(here, project, classes)
     if single:
         one_by_one.draw(
             here, project, classes, counts, as_of, chosen, wish, blind=settings.blind, mine=mine

@@ -16,6 +16,7 @@ import streamlit as st
 
 Mode = Literal["grid", "single", "review"]
 Tone = Literal["plain", "wrong", "changed"]
+BULK_STAMP = "bulk_stamp"  # in the session: the last action that the page itself stored
 PAGE_SIZE = 200  # cells a browser draws and paints without being noticed
 
 _HERE = Path(__file__).parent
@@ -174,6 +175,7 @@ def labeller(
             "height": height,
             "um_per_px": um_per_px,
             "blind": blind,
+            "stamp": st.session_state.get(BULK_STAMP, ""),
             "whose": whose,
             "source": source,
             "similar": on_like is not None and mode != "single",

@@ -40,6 +40,7 @@ function takeData(s, data) {
   s.data = data;
   s.classes = new Map(data.classes.map((c) => [c.id, c]));
   takeKeys(s, data.classes);
+  if (before.stamp !== undefined && before.stamp !== data.stamp) forgetStacks(s); // the page labelled many: it comes first now
   if (before.project_id !== data.project_id || before.annotator !== data.annotator) {
     forgetStacks(s);
     s.recent = readRecent(s);
