@@ -7,6 +7,7 @@
 
 const HOLD = 20; // images in hand, the one on screen among them
 const LOW = 12; // with fewer, more are asked for
+const DRY = 1000; // ms after an answer that brought nothing new
 const RENEW = 45000; // ms between two words with the server while somebody is there
 const IDLE = 600000; // ms without a key or a movement: then others may have the images
 const PAST = 30; // images before the reload that are fetched at once; the rest when one goes back
@@ -35,7 +36,7 @@ function fillQueue(s) {
     sign, holder: randomId(), before: kept.holder, reasons: new Map(kept.ahead), past: kept.past,
     done: new Set(), // labelled, skipped or unsure here: what a label was given to needs no lease
     held: new Set(), // leased, as far as we know
-    version: "", more: true, asking: false, fails: 0, timer: 0, rechosen: 0, heard: Date.now(), answer: null,
+    version: "", more: true, dry: 0, asking: false, fails: 0, timer: 0, rechosen: 0, heard: Date.now(), answer: null,
   };
   s.images = [];
   s.at = new Map();
@@ -79,7 +80,7 @@ function askForMore(s) {
   const q = s.queue;
   if (!q || q.asking || q.fails) return;
   if (q.past.length && s.pos < 5) return void askQueue(s);
-  if (q.more && inHand(s).length < LOW) askQueue(s);
+  if (q.more && inHand(s).length < LOW && Date.now() - q.dry > DRY) askQueue(s);
 }
 
 async function askQueue(s, giveBack = []) {
@@ -173,6 +174,7 @@ function takeHanded(s, answer, asked) {
   if (asked.first) s.pos = firstPlace(s, back.length);
   q.held = new Set([...asked.kept, ...answer.images.map((row) => row.id)].filter((id) => !gone.has(id)));
   if (asked.asked > 0) q.more = answer.more;
+  q.dry = fresh.length ? 0 : Date.now(); // our share of the last images is in hand: others have the rest
   s.paint([]);
   lookAhead(s);
   rechoose(s, answer, asked.first);
