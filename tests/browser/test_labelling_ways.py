@@ -238,7 +238,8 @@ def test_a_accepts_for_one_and_for_a_selection_and_counts_what_is_left(world: Wo
     suggest(world, {0: (2, 0.934), 1: (2, 0.51), 2: (3, 0.999), 3: (4, 0.7)})
     world.open()
     cell = world.cell(0)
-    assert cell.locator(".word").inner_text() == "liver 0.93"
+    assert cell.locator(".word").inner_text() == "liver"
+    assert cell.locator(".share").inner_text() == "0.93"
     assert cell.locator(".mark").inner_text() == "guess"
     assert "no label, suggestion: liver, 93 percent" in cell.get_attribute("aria-label")
     world.page.keyboard.press("a")
@@ -266,7 +267,7 @@ def test_a_accepts_for_one_and_for_a_selection_and_counts_what_is_left(world: Wo
     assert events[2].action == events[3].action
     assert world.cell(2).locator(".from").inner_text() == "sug"
     world.page.keyboard.press("u")
-    wait_until(lambda: world.cell(3).locator(".word").inner_text() == "kidney 0.70")
+    wait_until(lambda: world.cell(3).locator(".share").inner_text() == "0.70")
     world.page.reload()
     world.ready(single=False)
     assert world.cell(0).locator(".from").inner_text() == "sug"

@@ -7,6 +7,7 @@ function makeCell(s, row) {
     swatch: el("span", "swatch"),
     mark: el("span", "mark"),
     word: el("span", "word"),
+    share: el("span", "share"),
     from: el("span", "from"),
     tick: el("span", "tick"),
     badge: el("span", "badge", { hidden: "" }),
@@ -19,7 +20,7 @@ function makeCell(s, row) {
   });
   img.src = thumbUrl(row);
   cell.picture.append(img, cell.badge, cell.chips, el("span", "check", { "aria-hidden": "true", text: "✓" }));
-  cell.root = el("div", "cell", { role: "option", id: `cell-${row.id}`, title: row.name, "data-id": row.id }, cell.picture, el("div", "tag", {}, cell.swatch, cell.mark, cell.word, cell.from, cell.tick));
+  cell.root = el("div", "cell", { role: "option", id: `cell-${row.id}`, title: row.name, "data-id": row.id }, cell.picture, el("div", "tag", {}, cell.swatch, cell.mark, cell.word, cell.share, cell.from, cell.tick));
   paintBadge(cell, row);
   return cell;
 }
@@ -47,7 +48,8 @@ function paintCell(s, id) {
   cell.root.style.setProperty("--c", guess ? guess.c.color : "");
   cell.swatch.style.background = label.state === "label" ? (s.classes.get(label.class_id) || {}).color || "" : "";
   cell.mark.textContent = guess ? "guess" : "";
-  cell.word.textContent = word || (guess ? guess.text : baseName(row.name));
+  cell.word.textContent = word || (guess ? guess.c.name : baseName(row.name));
+  cell.share.textContent = guess ? guess.share : "";
   [cell.from.textContent, cell.from.title] = sourceMark(label);
   cell.tick.textContent = word && label.state !== "wait" ? (saved ? "✓" : "…") : "";
   cell.tick.title = saved ? "Saved" : "Not saved yet";

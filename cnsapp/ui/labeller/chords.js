@@ -72,7 +72,7 @@ function endChord(s) {
 function paintChord(s) {
   if (!s.ui || !s.ui.choices) return;
   const possible = new Set(s.chord ? [...s.chord.seconds.values()].map((c) => c.id) : []);
-  s.ui.panel.classList.toggle("choosing", !!s.chord);
+  for (const node of [s.ui.panel, s.ui.bar]) node.classList.toggle("choosing", !!s.chord);
   for (const [id, node] of s.ui.choices) node.classList.toggle("possible", possible.has(id));
 }
 

@@ -5,7 +5,7 @@ const WHENCE = {
   second: "second reading", self: "read again", adjudication: "decided between people",
 };
 const ACTS = {
-  undo: "took back", redo: "brought back", note: "wrote", tagged: "put on the tag", untagged: "took off the tag",
+  undo: "took back", redo: "brought back", note: "wrote:", tagged: "put on the tag", untagged: "took off the tag",
   excluded: "excluded", restored: "restored", missing: "file missing", changed: "file changed", found: "file found",
   moved: "file moved", grouped: "put into group", apart: "told apart", fine: "called fine",
 };

@@ -36,7 +36,7 @@ function buildFrame(s) {
   s.host.append(ui.stage, ui.panel, ui.sheet);
   ui.sheet.addEventListener("click", (e) => e.target === ui.sheet && ui.sheet.close());
   s.say = (text) => {
-    ui.status.textContent = text;
+    ui.status.textContent = ui.status.title = text;
     if (s.big && s.big.open) s.bigSaid.textContent = text;
   };
   s.warn = (text) => {
