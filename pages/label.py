@@ -16,6 +16,7 @@ from cnsapp.services.own_labels import labels_of
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.services.sorting import ADDED, Order, SortedPage, sorted_images
 from cnsapp.ui import frame, one_by_one
+from cnsapp.ui.classes_panel import classes_view
 from cnsapp.ui.filters import choose_filter, choose_order
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, labeller
@@ -32,6 +33,7 @@ PANELS: dict[str, Callable[[Here, ProjectView, list[ClassView], Counts, int], No
     VIEW: looks_view,
     "Progress": progress_view,
     "People": people_view,
+    "Classes": classes_view,
 }
 HELP = (
     "Keys label the selected images. Every label is stored with who gave it, and can be undone. "
@@ -93,21 +95,19 @@ def label_images(
     here: Here, project: ProjectView, classes: list[ClassView], counts: Counts, as_of: int
 ) -> None:
     """Draw the view that the address names."""
-    bar = st.container(horizontal=True, vertical_alignment="center", gap="xsmall")
-    with bar:
-        view = st.segmented_control(
-            "View",
-            [GRID, SINGLE, *PANELS],
-            key="view",
-            default=GRID,
-            required=True,
-            bind="query-params",
-            label_visibility="collapsed",
-        )
+    view = st.segmented_control(
+        "View",
+        [GRID, SINGLE, *PANELS],
+        key="view",
+        default=GRID,
+        required=True,
+        bind="query-params",
+        label_visibility="collapsed",
+    )
     if view in PANELS:
         PANELS[view](here, project, classes, counts, as_of)
     else:
-        label_pictures(here, project, classes, counts, as_of, bar, single=view == SINGLE)
+        label_pictures(here, project, classes, counts, as_of, single=view == SINGLE)
 
 
 def label_pictures(
@@ -116,12 +116,11 @@ def label_pictures(
     classes: list[ClassView],
     counts: Counts,
     as_of: int,
-    bar: st.delta_generator.DeltaGenerator,
     *,
     single: bool,
 ) -> None:
     """Draw the filters and the component: a grid, or one image after the other."""
-    with bar:
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
         chosen = choose_filter(
             here.app,
             project_id=project.id,

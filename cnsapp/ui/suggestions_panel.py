@@ -132,6 +132,14 @@ def _accept(here: Here, project: ProjectView, classes: list[ClassView], run: Run
     st.markdown(expectation(offered, by_id))
     if not offered.image_ids:
         return
+    st.button(
+        f"Label {words.plural(len(offered.image_ids), 'image')} so",
+        type="primary",
+        key="suggest_accept",
+        on_click=_go,
+        args=(here, project, offered),
+        help="Stored as accepted suggestions, told apart from your own labels; U takes them back.",
+    )
     st.caption("The least sure ones among them:")
     items = looks.list_items(here.app.store, image_ids=offered.image_ids[:SHOWN])
     said = dict(zip(offered.image_ids, offered.classes, strict=True))
@@ -144,14 +152,6 @@ def _accept(here: Here, project: ProjectView, classes: list[ClassView], run: Run
         key="suggest_preview",
         side=64,
         row=True,
-    )
-    st.button(
-        f"Label {words.plural(len(offered.image_ids), 'image')} so",
-        type="primary",
-        key="suggest_accept",
-        on_click=_go,
-        args=(here, project, offered),
-        help="Stored as accepted suggestions, told apart from your own labels; U takes them back.",
     )
 
 
