@@ -28,6 +28,7 @@ from cnsapp import (
     cli_quality,
     cli_queue,
     cli_reading,
+    cli_suggest,
     cli_system,
     cli_take,
 )
@@ -44,7 +45,7 @@ cli = typer.Typer(
 )
 PARTS = (
     cli_system, cli_data, cli_classes, cli_files, cli_labelling, cli_reading, cli_quality,
-    cli_queue, cli_looks, cli_people, cli_learn, cli_take,
+    cli_queue, cli_looks, cli_people, cli_suggest, cli_learn, cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)
