@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -118,7 +119,7 @@ class _Person:
         return counting[-1] if counting else Saying()
 
 
-def _retold(events: list[tuple[LabelEvent, str | None]], current: int | None) -> list[Entry]:
+def _retold(events: Sequence[tuple[LabelEvent, str | None]], current: int | None) -> list[Entry]:
     people: dict[str, _Person] = {}
     steps: list[tuple[LabelEvent, Saying, Saying]] = []
     for event, name in events:

@@ -198,8 +198,10 @@ def _read(raw: Any) -> _Act:
 def _named(raw: Any) -> tuple[str, int]:
     client = raw.get("client") if isinstance(raw, Mapping) else None
     seq = raw.get("seq") if isinstance(raw, Mapping) else None
-    whole = isinstance(seq, int) and not isinstance(seq, bool)
-    return (client[:64] if isinstance(client, str) else "", seq if whole else 0)
+    return (
+        client[:64] if isinstance(client, str) else "",
+        seq if isinstance(seq, int) and not isinstance(seq, bool) else 0,
+    )
 
 
 def _record(
