@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cnsapp.domain.agreement import Figure
+from cnsapp.domain.consensus import ConsensusRule
 from cnsapp.services import agreement, label_settings, people, viewing
 from cnsapp.services.agreement import Agreement, PairDetail, PairFigures
 from cnsapp.services.images import Counts
@@ -44,13 +45,15 @@ class _Place:
     classes: list[ClassView]
     counts: Counts
     as_of: int
+    blind: bool  # nobody sees what others said while labelling
 
 
 def people_view(
     here: Here, project: ProjectView, classes: list[ClassView], counts: Counts, as_of: int
 ) -> None:
     """Draw the view."""
-    place = _Place(here, project, classes, counts, as_of)
+    settings = label_settings.read_settings(here.app.store, project_id=project.id)
+    place = _Place(here, project, classes, counts, as_of, settings.blind)
     found = people.list_people(here.app.store, project_id=project.id)
     if not found:
         with st.container(border=True, key="people_empty"):
@@ -64,7 +67,7 @@ def people_view(
     left, right = st.columns([6, 5], gap="large")
     with left:
         _people(found)
-        _rule(place)
+        _rule(settings.rule)
     with right:
         _agreement(all_together, classes, alone=len(found) == 1)
     if all_together.pairs:
@@ -106,8 +109,7 @@ def _people(found: Sequence[Person]) -> None:
     )  # fmt: skip
 
 
-def _rule(place: _Place) -> None:
-    rule = label_settings.read_settings(place.here.app.store, project_id=place.project.id).rule
+def _rule(rule: ConsensusRule) -> None:
     said = "the latest label counts"
     if rule.kind == "majority":
         said = f"a majority of {rule.readers} readers decides"
@@ -270,6 +272,12 @@ def _images(
                 help="A label that you give now decides what the image is called, whatever the "
                 "others said. What they said is kept, and still counts for the agreement.",
             )  # fmt: skip
+        if place.blind and not settles:
+            st.caption(
+                "This project labels blindly. Whoever settles disputes sees the images and what "
+                "others said: turn that on to go on."
+            )
+            return
         by_id = {c.id: c.name for c in place.classes}
         labeller(
             key="people_labeller",
