@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,7 +11,13 @@ from typing import Any
 from sqlalchemy import Integer, String, case, cast, func, select
 from sqlalchemy.orm import Session
 
-from cnsapp.domain.learning_curve import CurveFit, Forecast, fit_curve, labels_for_gain
+from cnsapp.domain.learning_curve import (
+    FEWEST_POINTS,
+    CurveFit,
+    Forecast,
+    fit_curve,
+    labels_for_gain,
+)
 from cnsapp.domain.pace import Pace, TimeLeft, labelling_pace, time_left
 from cnsapp.errors import NotFoundError
 from cnsapp.services.people import Person, latest_times, list_people
@@ -61,12 +67,14 @@ class LearningCurve:
 
     `fit` is None with too few points; `forecast` says how many labels one more percentage point
     takes, or why it cannot be told. `n_other` older refreshes knew other classes and are left out.
+    `at_random`: scored on images that were drawn at random, so that its height is honest too.
     """
 
     points: tuple[CurvePoint, ...]
     fit: CurveFit | None
     forecast: Forecast
     n_other: int
+    at_random: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,8 @@ def progress(store: Store, *, project_id: int, annotator: str = "") -> Progress:
 def learning_curve(store: Store, *, project_id: int, gain: float = GAIN) -> LearningCurve:
     """Return how the guesses of the quick models got better with the labels.
 
-    Only refreshes that knew the same classes as the newest one are compared.
+    Only refreshes that knew the same classes as the newest one are compared; by images drawn at
+    random as soon as enough refreshes have such, else by all that were held out.
     """
     with store.reading() as session:
         runs = session.scalars(
@@ -139,16 +148,24 @@ def learning_curve(store: Store, *, project_id: int, gain: float = GAIN) -> Lear
         ).all()
         newest = set(runs[0].class_ids) if runs else set()
         same = [run for run in reversed(runs) if set(run.class_ids) == newest]
-        points = tuple(point for run in same if (point := _point(run)) is not None)
+        drawn = _points(same, [(run.figures or {}).get("at_random") or {} for run in same])
+        at_random = len({point.n_labels for point in drawn}) >= FEWEST_POINTS
+        points = drawn if at_random else _points(same, [run.figures or {} for run in same])
     n = [point.n_labels for point in points]
     value = [point.value for point in points]
     fit = fit_curve(n, value, errors=_errors(points))
     forecast = labels_for_gain(fit, n[-1] if n else 1, gain)
-    return LearningCurve(points, fit, forecast, len(runs) - len(same))
+    return LearningCurve(points, fit, forecast, len(runs) - len(same), at_random)
 
 
-def _point(run: SuggestionRun) -> CurvePoint | None:
-    figures: Mapping[str, Any] = run.figures or {}
+def _points(
+    runs: Sequence[SuggestionRun], figures: Sequence[Mapping[str, Any]]
+) -> tuple[CurvePoint, ...]:
+    pairs = zip(runs, figures, strict=True)
+    return tuple(point for pair in pairs if (point := _point(*pair)) is not None)
+
+
+def _point(run: SuggestionRun, figures: Mapping[str, Any]) -> CurvePoint | None:
     value, interval = figures.get("balanced_accuracy"), figures.get("balanced_accuracy_interval")
     if not isinstance(value, int | float) or not 0 <= value <= 1 or run.n_labels < 1:
         return None  # too few labels to be scored

@@ -164,6 +164,8 @@ def _curve(here: Here, project: ProjectView, found: LearningCurve) -> None:
             f"{words.plural(found.n_other, 'older point')} left out: of other classes than today's."
         )
     newest = found.points[-1]
+    if found.at_random:
+        st.caption("Scored on those labelled images that the queue had drawn at random.")
     st.caption(
         f"Newest: {words.figure(newest.value, newest.interval)} from "
         f"{words.plural(newest.n_labels, 'label')}, {words.ago(newest.at)}."

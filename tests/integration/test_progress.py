@@ -171,6 +171,29 @@ def test_refreshes_of_other_classes_are_left_out(world: World) -> None:
     assert ([p.n_labels for p in found.points], found.n_other) == ([50, 75], 1)
 
 
+def test_images_drawn_at_random_make_the_curve_once_there_are_enough(world: World) -> None:
+    def add(n: int, hard: float, drawn: float | None) -> None:
+        figures = {"balanced_accuracy": hard, "balanced_accuracy_interval": [hard - 0.1, hard]}
+        if drawn is not None:
+            figures["at_random"] = {"balanced_accuracy": drawn}
+        with world.store.writing() as session:
+            session.add(
+                SuggestionRun(
+                    project_id=world.project_id, n_labels=n, n_images=30, newest_event=1,
+                    class_ids=world.class_ids, figures=figures,
+                )
+            )  # fmt: skip
+
+    add(25, 0.5, None)
+    for n in (50, 100, 200):
+        add(n, 0.6, 0.8)
+    found = curve(world)
+    assert (found.at_random, [p.value for p in found.points]) == (False, [0.5, 0.6, 0.6, 0.6])
+    add(400, 0.6, 0.9)
+    found = curve(world)
+    assert (found.at_random, [p.value for p in found.points]) == (True, [0.8, 0.8, 0.8, 0.9])
+
+
 def test_people_of_a_class_that_is_gone_have_not_labelled(world: World) -> None:
     from cnsapp.services import classes
 
