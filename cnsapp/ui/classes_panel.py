@@ -145,7 +145,7 @@ def row(
         )  # fmt: skip
     cells[4].markdown(words.number(n))
     cells[5].markdown(words.number(n_models))
-    with cells[6].container(horizontal=True, gap="xxsmall"):
+    with cells[6].container(horizontal=True, gap="xxsmall", key=f"class_row_{c.id}"):
         for icon, word, by, off in (
             ("arrow_upward", "up", -1, place == 0),
             ("arrow_downward", "down", 1, place == of - 1),
