@@ -125,7 +125,7 @@ def label_pictures(
             here.app,
             project_id=project.id,
             classes=classes,
-            width=112,
+            width=100,
             state_key="todo" if single else "show",
             # one by one, the next thing to do is the next image without a label
             first_state="Not labelled" if single else "All images",
@@ -154,6 +154,9 @@ def label_pictures(
         )
         return
     page = turn_pages(here, project, chosen, order, f"{project.id}/{chosen}/{order}", pager)
+    settles = not mine and (chosen.disputed or chosen.state == "undecided")
+    if settles and page.items:
+        st.caption("People called these images different things: the label you give here decides.")
     labeller(
         key="labeller_grid",
         images=labels_of(here.app.store, page.items, here.annotator) if mine else page.items,
@@ -163,6 +166,7 @@ def label_pictures(
         counts=counts,
         as_of=as_of,
         whose="mine" if mine else "all",
+        source="adjudication" if settles else None,
         empty=nothing_left(chosen, counts),
         um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
         blind=settings.blind,

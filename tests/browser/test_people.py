@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cnsapp.services import bulk, importing, projects, readings
+from cnsapp.domain.consensus import ConsensusRule
+from cnsapp.services import bulk, importing, label_settings, projects, readings
 from cnsapp.services.readings import Wanted
 from tests.browser.conftest import LiveApp
 from tests.browser.test_labelling import World, make_pictures, wait_until
@@ -89,6 +90,22 @@ def test_two_people_label_one_image_and_a_third_look_settles_it(world: World, ot
     assert called.class_id == world.classes[1].id
     maria.reload()
     maria.get_by_text("The same class on 87 % of 31 images.").wait_for()
+
+
+def test_a_label_among_the_disputed_images_settles_them(world: World) -> None:
+    label_settings.change_settings(
+        world.store, project_id=world.project_id, rule=ConsensusRule("majority", 2)
+    )
+    page = world.page
+    open_grid(world, page, "cleo", disputed="true")
+    page.get_by_text("the label you give here decides").wait_for()
+    assert page.locator(".cell").count() == 3
+    page.keyboard.press("Control+a")
+    page.keyboard.press("3")
+    events = world.wait_for_events(63)[-3:]
+    assert {(e.source, e.annotator) for e in events} == {("adjudication", "cleo")}
+    called = {item.id: (item.state, item.class_id) for item in world.items()}
+    assert {called[e.image_id] for e in events} == {("label", world.classes[2].id)}
 
 
 def test_only_mine_shows_and_receives_nothing_of_others(world: World, other: Any) -> None:
