@@ -155,7 +155,9 @@ def row(
                 help=f"Move {frame.plain(c.name)} {word}", on_click=_move, type="tertiary",
                 args=(here, project, c.id, by),
             )  # fmt: skip
-        with st.popover("", icon=":material/more_vert:", help="More", type="tertiary"):
+        with st.popover(
+            "", icon=":material/more_vert:", help="More", type="tertiary", key=widget("more", c.id)
+        ):
             more(here, project, c, n, of)
 
 

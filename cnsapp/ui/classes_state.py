@@ -120,7 +120,8 @@ def say(here: Here, project: ProjectView) -> None:
 
 
 def ask(kind: str, class_id: int) -> None:
-    """Open a dialog about a class in the next run."""
+    """Open a dialog about a class in the next run; the menu that asked for it closes."""
+    st.session_state[ROUND] = st.session_state.get(ROUND, 0) + 1
     st.session_state[ASK] = (kind, class_id)
 
 
