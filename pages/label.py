@@ -8,7 +8,6 @@ from dataclasses import replace
 import streamlit as st
 
 from cnsapp.domain.schemes import SCHEMES
-from cnsapp.errors import CnsError
 from cnsapp.services import classes as class_edits
 from cnsapp.services import images, label_settings, labels, projects, viewing
 from cnsapp.services.images import Counts, ImageFilter
@@ -58,7 +57,7 @@ def main() -> None:
                 "pages/images.py",
                 "Go to Images",
             )
-        elif not classes:
+        elif not classes and st.query_params.get("view") != "Classes":  # there, undo is at hand
             first_classes(here, project)
         else:
             label_images(here, project, classes, counts, as_of)
@@ -125,7 +124,7 @@ def label_pictures(
             here.app,
             project_id=project.id,
             classes=classes,
-            width=100,
+            width=112,
             state_key="todo" if single else "show",
             # one by one, the next thing to do is the next image without a label
             first_state="Not labelled" if single else "All images",
@@ -145,7 +144,6 @@ def label_pictures(
             )
         pager = st.container(horizontal=True, gap="xsmall", width="content")
         with pager:
-            add_class_button(here, project)
             if not settings.blind:
                 suggestion_button(here, project, classes)
     if single:
@@ -230,29 +228,6 @@ def turn_to(*, after: int | None = None, before: int | None = None) -> None:
             st.query_params[name] = str(value)
         elif name in st.query_params:
             del st.query_params[name]
-
-
-def add_class_button(here: Here, project: ProjectView) -> None:
-    """Offer to add a class without leaving the page."""
-    with (
-        st.popover("", icon=":material/add:", help="Add a class"),
-        st.form("add_class", border=False),
-    ):
-        name = st.text_input("New class", key="new_class")
-        parent = st.text_input("Group of classes (optional)", key="new_parent")
-        if st.form_submit_button("Add class", key="add_class_go"):
-            try:
-                class_edits.add_class(
-                    here.app.store,
-                    project_id=project.id,
-                    name=name,
-                    parent=parent.strip() or None,
-                    who=here.annotator or "unnamed",
-                )
-            except CnsError as error:
-                frame.show_error(error)
-            else:
-                st.rerun()
 
 
 def find(
