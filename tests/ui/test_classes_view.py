@@ -41,3 +41,15 @@ def test_many_classes_come_in_pages(screen: Screen, world: World) -> None:
     screen.open("label", who="ann", view="Classes")
     assert not screen.errors
     assert sum(t.label.startswith("Name of") for t in screen.test.text_input) == 30
+
+
+def test_the_last_class_can_be_brought_back_where_it_was_deleted(
+    screen: Screen, world: World
+) -> None:
+    for class_id in world.class_ids:
+        classes.delete_class(world.app.store, class_id=class_id, who="ann")
+    screen.open("label", who="ann", view="Classes")
+    assert not screen.errors
+    screen.press("classes_undo")
+    found = classes.list_classes(world.app.store, project_id=world.project_id)
+    assert [c.name for c in found] == ["colon"]
