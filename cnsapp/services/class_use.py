@@ -85,7 +85,9 @@ def images_of_class(
     with store.reading() as session:
         found = session.scalars(statement.order_by(Image.file_name, Image.id).limit(limit))
         return [
-            ImageRow(image.id, image.file_name, f"{image.sha256[:8]}{image.seen[:8]}", image.group_key)
+            ImageRow(
+                image.id, image.file_name, f"{image.sha256[:8]}{image.seen[:8]}", image.group_key
+            )
             for image in found
         ]
 
