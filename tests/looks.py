@@ -26,6 +26,7 @@ def index_of(
     rows: Any,
     *,
     clusters: Any = None,
+    ratio: Any = None,
     places: Any = None,
     unread: tuple[int, ...] = (),
     leave_out: tuple[int, ...] = (),
@@ -49,14 +50,10 @@ def index_of(
             "signs": np.array([sign_of(sha, seen) for _, sha, seen in found], np.int64),
             "rows": np.asarray(rows, np.float32)[:n],
             "clusters": given,
+            "ratio": np.asarray(np.linspace(0, 0.9, n) if ratio is None else ratio, np.float32)[:n],
             "places": np.asarray(rows[:, :2] if places is None else places, np.float32)[:n],
             "unread": np.array(unread, np.int64),
         },
-        facts={
-            "map_method": "umap",
-            "previews": [
-                ids[given == i][:12].tolist() for i in range(int(given.max(initial=-1)) + 1)
-            ],
-        },
+        facts={"map_method": "umap"},
     )
     return [int(i) for i in ids]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ DIMENSIONS = 64
 WHITENING = 0.25  # power of a component's variance that it is divided by; 0.5 would be the whole
 FITTED_ON = 20_000  # rows: more change neither axes, clusters nor map that one could see
 AT_ONCE = 4096
-PREVIEWS = 12  # images nearest to the middle of a cluster
+STARTS, ROUNDS = 3, 100  # of k-means
 MOST_CLUSTERS = 150
 NEIGHBOURS = 15  # of each image that the map keeps beside it
 LOOK_SECONDS = 0.2
@@ -77,15 +78,17 @@ def sample_of(n: int, most: int = FITTED_ON) -> Ints:
 
 
 def n_clusters(n: int) -> int:
-    """Return into how many clusters `n` images go: the root of n / 2, at most 150.
+    """Return into how many clusters `n` images go: the root of n, at most 150.
 
-    More than there are classes, on purpose: a class in two clusters costs one more click, two
-    classes in one cluster cost wrong labels. 1,000 images make 22 clusters, 10,000 make 71.
+    Many more than there are classes, on purpose: a class in several clusters costs a click each,
+    two classes in one cluster cost wrong labels. 1,000 images make 32 clusters, 10,000 make 100.
     """
-    return int(np.clip(round((n / 2) ** 0.5), 1, MOST_CLUSTERS))
+    return int(np.clip(round(n**0.5), 1, MOST_CLUSTERS))
 
 
-def cluster(rows: Floats, k: int | None = None) -> tuple[NDArray[np.int32], list[Ints]]:
+def cluster(
+    rows: Floats, k: int | None = None, seed: int = SEED
+) -> tuple[NDArray[np.int32], Floats]:
     """Cluster unit rows by k-means.
 
     Parameters
@@ -94,32 +97,49 @@ def cluster(rows: Floats, k: int | None = None) -> tuple[NDArray[np.int32], list
         (N, d), N >= 1.
     k
         How many; None: `n_clusters`.
+    seed
+        Of the places where k-means starts.
 
     Returns
     -------
-    The cluster of each row, the largest one being 0, and for each cluster its rows nearest to the
-    middle, at most `PREVIEWS`, the nearest first.
+    The cluster of each row (N,), the largest one being 0, and how far each row is from the middle
+    of its cluster, divided by how far it is from the second nearest middle (N,): 0 in the middle,
+    1 on the border to another cluster, and 1 where there is no other.
     """
-    from sklearn.cluster import MiniBatchKMeans
-
-    k = min(k or n_clusters(len(rows)), len(rows))
-    found = MiniBatchKMeans(k, random_state=SEED, n_init=3, batch_size=AT_ONCE)
-    found.fit(rows[sample_of(len(rows))])
-    given = np.concatenate([found.predict(part) for _, part in parts_of(rows)])
-    sizes = np.bincount(given, minlength=k)
-    order = np.argsort(-sizes, kind="stable")
-    order = order[sizes[order] > 0]  # some may be empty: same pictures under many names
-    number = np.full(k, -1)
-    number[order] = np.arange(len(order))
-    clusters = number[given].astype(np.int32)
-    return clusters, [_nearest(rows, clusters, i) for i in range(len(order))]
+    middles = _middles(rows, min(k or n_clusters(len(rows)), len(rows)), seed)
+    given, ratio = _given(rows, middles)
+    filled, sizes = np.unique(given, return_counts=True)
+    if len(filled) < len(middles):  # same pictures under many names: middles that nobody has
+        given, ratio = _given(rows, middles[filled])
+        sizes = np.bincount(given, minlength=len(filled))
+    number = np.empty(len(sizes), np.int32)
+    number[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+    return number[given], ratio
 
 
-def _nearest(rows: Floats, clusters: NDArray[np.int32], i: int) -> Ints:
-    """Return the rows of a cluster nearest to its middle, the nearest first."""
-    mine = np.flatnonzero(clusters == i)
-    closeness = rows[mine] @ rows[mine].mean(axis=0)
-    return np.asarray(mine[np.argsort(-closeness, kind="stable")[:PREVIEWS]], np.int64)
+def _middles(rows: Floats, k: int, seed: int) -> Floats:
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer pictures than clusters
+        found = KMeans(k, random_state=seed, n_init=STARTS, max_iter=ROUNDS)
+        found.fit(rows[sample_of(len(rows))])
+    return np.asarray(found.cluster_centers_, np.float32)
+
+
+def _given(rows: Floats, middles: Floats) -> tuple[Ints, Floats]:
+    """Return the nearest middle of each row, and its distance over that of the second nearest."""
+    from sklearn.metrics import euclidean_distances
+
+    given, ratio = np.empty(len(rows), np.int64), np.ones(len(rows), np.float32)
+    for part, some in parts_of(rows):
+        apart = euclidean_distances(some, middles)
+        given[part] = apart.argmin(axis=1)
+        if len(middles) > 1:
+            near = np.partition(apart, 1, axis=1)
+            ratio[part] = near[:, 0] / np.maximum(near[:, 1], 1e-9)
+    return given, ratio
 
 
 def parts_of(rows: Floats) -> Iterator[tuple[slice, Floats]]:

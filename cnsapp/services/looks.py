@@ -8,26 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services.images import ImageItem, items_in_order
-from cnsapp.services.looks_files import (
-    Floats,
-    Ints,
-    get_index,
-)
+from cnsapp.services.looks_clusters import PREVIEWS, Cluster, cluster_images, clusters
+from cnsapp.services.looks_files import Floats, Ints, get_index
+from cnsapp.services.looks_label import label_clear, take_back
 from cnsapp.services.looks_points import COLORED_BY, MapKey, MapPoints, map_points
 from cnsapp.services.looks_status import Status, follow_features, queue_looks, status
+from cnsapp.services.looks_use import in_use
 from db.models import Image
-from db.queries import chunks
 from db.session import Store
 
 __all__ = [
     "COLORED_BY",
+    "PREVIEWS",
     "Cluster",
     "MapKey",
     "MapPoints",
@@ -38,15 +36,16 @@ __all__ = [
     "find_image",
     "follow_features",
     "in_use",
+    "label_clear",
     "list_items",
     "map_points",
     "queue_looks",
     "similar",
     "status",
+    "take_back",
     "vectors",
 ]
 
-PREVIEWS = 6
 STEP = 1000  # images asked for in one look whether they are still in use
 
 
@@ -56,19 +55,6 @@ class Match:
 
     image_id: int
     similarity: float
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Images that look alike; `purity` is the share of its labelled ones in the commonest class."""
-
-    id: int
-    n: int
-    n_looked_at: int  # labelled, skipped or unsure
-    n_labelled: int
-    per_class: dict[int, int]
-    purity: float | None
-    previews: list[int]  # the images nearest to its middle
 
 
 def vectors(store: Store, *, project_id: int) -> tuple[Ints, Floats]:
@@ -151,107 +137,6 @@ def _best_first(closeness: Floats, first: int) -> Iterator[Ints]:
     rest = rest[np.argsort(-closeness[rest], kind="stable")]
     for start in range(0, len(rest), 10 * STEP):
         yield rest[start : start + 10 * STEP]
-
-
-def in_use(
-    store: Store, project_id: int, image_ids: Sequence[int], unlabelled_only: bool = False
-) -> set[int]:
-    """Return those of these images that are in use in the project."""
-    wanted = [Image.project_id == project_id, Image.status == "ok"]
-    if unlabelled_only:
-        wanted.append(Image.current_state == "none")
-    found: set[int] = set()
-    with store.reading() as session:
-        if len(image_ids) > 5 * STEP:  # quicker than twenty questions
-            return set(session.scalars(select(Image.id).where(*wanted))) & set(image_ids)
-        for part in chunks(image_ids):
-            found.update(session.scalars(select(Image.id).where(*wanted, Image.id.in_(part))))
-    return found
-
-
-def clusters(store: Store, *, project_id: int) -> list[Cluster]:
-    """Return the clusters that have images in use, those with most left to label first.
-
-    Raises
-    ------
-    NotFoundError
-        No index was made yet.
-    """
-    index = get_index(store, project_id=project_id)
-    ids, looked_at, classes = _labels(store, project_id)
-    rows = index.rows_of(ids)  # of those in use that are in the index
-    known = np.isin(ids, index.ids)
-    mine, looked_at, classes = index.clusters[rows], looked_at[known], classes[known]
-    n = np.bincount(mine, minlength=len(index.previews))
-    seen = np.bincount(mine[looked_at], minlength=len(n))
-    per_class: list[dict[int, int]] = [{} for _ in n]
-    labelled = classes > 0
-    pairs, counts = np.unique(
-        np.stack([mine[labelled], classes[labelled]]), axis=1, return_counts=True
-    )
-    for at in np.argsort(-counts, kind="stable"):
-        per_class[pairs[0, at]][int(pairs[1, at])] = int(counts[at])
-    middle = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, index.previews)])
-    used = set(middle[np.isin(middle, ids)].tolist())
-    previews = [[i for i in near if i in used] for near in index.previews]
-    return [
-        _cluster(
-            int(i),
-            int(n[i]),
-            int(seen[i]),
-            per_class[i],
-            previews[i],
-        )
-        for i in np.argsort(seen - n, kind="stable")
-        if n[i]
-    ]
-
-
-def _cluster(
-    number: int, n: int, n_seen: int, per_class: dict[int, int], previews: list[int]
-) -> Cluster:
-    total = sum(per_class.values())
-    purity = max(per_class.values()) / total if total else None
-    return Cluster(number, n, n_seen, total, per_class, purity, previews[:PREVIEWS])
-
-
-def _labels(store: Store, project_id: int) -> tuple[Ints, Any, Ints]:
-    """Return ids of the images in use, ascending, whether each has a label, and its class or 0."""
-    with store.reading() as session:
-        rows = session.execute(
-            select(
-                Image.id, Image.current_state != "none", func.coalesce(Image.current_class_id, 0)
-            )
-            .where(Image.project_id == project_id, Image.status == "ok")
-            .order_by(Image.id)
-        ).all()
-    table = np.array([tuple(row) for row in rows], np.int64).reshape(-1, 3)
-    return table[:, 0], table[:, 1].astype(bool), table[:, 2]
-
-
-def cluster_images(
-    store: Store, *, project_id: int, cluster_id: int, unlabelled_only: bool = False
-) -> list[int]:
-    """Return the images in use of a cluster, the one nearest to its middle first.
-
-    Raises
-    ------
-    NotFoundError
-        No index was made yet, or there is no such cluster in it.
-    """
-    index = get_index(store, project_id=project_id)
-    mine = np.flatnonzero(index.clusters == cluster_id)
-    if not len(mine):
-        raise NotFoundError(
-            f"There is no cluster {cluster_id + 1}.",
-            "The images were sorted anew meanwhile.",
-            "Choose one of the list.",
-        )
-    rows = np.asarray(index.rows[mine])
-    order = np.argsort(-(rows @ rows.mean(axis=0)), kind="stable")
-    ids = index.ids[mine[order]].tolist()
-    used = in_use(store, project_id, ids, unlabelled_only)
-    return [i for i in ids if i in used]
 
 
 def find_image(

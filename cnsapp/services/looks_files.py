@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 HALF = ".half-"
 FACTS = "looks.json"
-ARRAYS = ("ids", "signs", "rows", "clusters", "places", "unread")
+ARRAYS = ("ids", "signs", "rows", "clusters", "ratio", "places", "unread")
+CLEAR_SHARE = 0.5  # of a project's images, those surest to be in the right cluster
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ class LooksIndex:
         (N, d) unit rows: their product is the similarity.
     clusters, places
         (N,) cluster of each image; (N, 2) its place on the map.
+    ratio
+        (N,) distance to the middle of its cluster over that to the second nearest middle.
     unread
         Ids of images that could not be read.
-    previews
-        For each cluster the ids nearest to its middle.
     """
 
     version: str
@@ -53,9 +55,20 @@ class LooksIndex:
     signs: Ints
     rows: Floats
     clusters: NDArray[np.int32]
+    ratio: Floats
     places: Floats
     unread: Ints
-    previews: list[list[int]]
+
+    @cached_property
+    def clear(self) -> NDArray[np.bool_]:
+        """Which images (N,) are clear: far nearer to their own cluster than to any other.
+
+        One bound for the whole project, so that a cluster that lies apart has many clear images,
+        and one amid others few. Where there is one cluster alone, nothing is clear.
+        """
+        if not len(self.ids):
+            return np.zeros(0, bool)
+        return np.asarray((self.ratio <= np.quantile(self.ratio, CLEAR_SHARE)) & (self.ratio < 1))
 
     def rows_of(self, image_ids: Ints) -> Ints:
         """Return where these images are; those that are not in the index are left out."""
@@ -143,10 +156,16 @@ def find_index(store: Store, *, project_id: int) -> LooksIndex | None:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError):
-            return None  # damaged: it is made again like one that was never made
+            return None  # damaged or of an older form: it is made again
         _kept[key] = found
         return found
     return None
+
+
+def has_unreadable_index(store: Store, *, project_id: int) -> bool:
+    """Return whether there is an index that cannot be read: damaged, or of an older form."""
+    there = _newest(folder_of(store, project_id)) is not None
+    return there and find_index(store, project_id=project_id) is None
 
 
 def get_index(store: Store, *, project_id: int) -> LooksIndex:
@@ -173,12 +192,11 @@ def _read(folder: Path) -> LooksIndex:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ARRAYS}
     n = len(arrays["ids"])
-    if any(len(arrays[name]) != n for name in ("signs", "rows", "clusters", "places")):
+    if any(len(arrays[name]) != n for name in ("signs", "rows", "clusters", "ratio", "places")):
         raise ValueError("the arrays are not of one length")
     return LooksIndex(
         version=folder.name,
         made_at=datetime.fromisoformat(facts["made_at"]),
         map_method=str(facts["map_method"]),
-        previews=[[int(i) for i in ids] for ids in facts["previews"]],
         **arrays,
     )

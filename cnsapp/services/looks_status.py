@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from cnsapp.jobs.states import ACTIVE
 from cnsapp.services.jobs import add_job
-from cnsapp.services.looks_files import LooksIndex, find_index, sign_of
+from cnsapp.services.looks_files import LooksIndex, find_index, has_unreadable_index, sign_of
 from db.models import Image, ImageEvent, Job
 from db.queries import read_tally
 from db.session import Store
@@ -33,6 +33,7 @@ class Status:
     n_unread: int  # images that could not be read
     map_method: str  # umap | pca
     job_id: int | None  # the job that makes a new one
+    is_unreadable: bool = False  # there is one, but damaged or of an older form
 
     @property
     def is_stale(self) -> bool:
@@ -47,7 +48,8 @@ def status(store: Store, *, project_id: int) -> Status:
         job_id = _active(session, project_id, ("looks",))
         if index is None:
             n = read_tally(session, project_id).get("images", 0)
-            return Status(None, None, 0, n, 0, "umap", job_id)
+            broken = has_unreadable_index(store, project_id=project_id)
+            return Status(None, None, 0, n, 0, "umap", job_id, broken)
         later = _features_since(session, project_id, index.made_at)
         missing = _missing(session, store, project_id, index, later)
     n_unread = 0 if later else len(index.unread)

@@ -59,7 +59,7 @@ def _make(app: App, job: JobContext, project_id: int, check: Callable[[], None])
     n_columns = extractor.layout.n_network  # without the colour: a stain is no likeness
     rows, explained = _project(kept, sources, n_columns, job, check)
     job.progress(0.35, f"Clusters of {len(rows):,} images")
-    clusters, previews = looks.cluster(rows)
+    clusters, ratio = looks.cluster(rows)
     check()
     job.progress(0.4, f"A map of {len(rows):,} images")
     places, method = looks.make_map(rows, check)
@@ -70,20 +70,19 @@ def _make(app: App, job: JobContext, project_id: int, check: Callable[[], None])
         app.store,
         project_id=project_id,
         arrays={
-            "ids": ids, "signs": signs, "rows": rows, "clusters": clusters, "places": places,
-            "unread": np.array(unread, np.int64),
+            "ids": ids, "signs": signs, "rows": rows, "clusters": clusters, "ratio": ratio,
+            "places": places, "unread": np.array(unread, np.int64),
         },
         facts={
             "features": extractor.spec_id,
             "map_method": method,
             "explained": explained,
-            "previews": [ids[nearest].tolist() for nearest in previews],
         },
     )  # fmt: skip
     return {
         "images": len(ids),
         "without_features": len(unread),
-        "clusters": len(previews),
+        "clusters": int(clusters.max()) + 1,
         "dimensions": rows.shape[1],
         "map": method,
         "seconds": round(time.monotonic() - began, 1),

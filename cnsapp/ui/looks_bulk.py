@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 
-from cnsapp.services import bulk, labels, looks, viewing
+from cnsapp.services import bulk, looks, viewing
 from cnsapp.services.images import Counts
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
@@ -19,7 +17,6 @@ from cnsapp.ui.labeller import PAGE_SIZE, Badge, labeller
 VIEW = "By looks"
 DONE = "looks_done"
 TODO = "looks_todo"
-PART = 500  # labels taken back in one transaction
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,6 @@ class _Done:
 
     project_id: int
     action: str
-    image_ids: list[int]
     sentence: str
 
 
@@ -58,7 +54,7 @@ def show_chosen(
     key: str,
     similar: bool = True,
     badges: Mapping[int, Badge] | None = None,
-    height: int | None = None,
+    beyond: str = "“Label all” means the others too.",
 ) -> None:
     """Draw the images in this order, what can be done with all of them, and what was done.
 
@@ -70,12 +66,14 @@ def show_chosen(
         What to say when there are none.
     similar
         Offer to look for images like these.
+    beyond
+        Said where there are more than a grid shows: what to do about the others.
     """
     ids = list(image_ids)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{words.plural(len(ids), 'image')}** {what}".strip(), width="content")
         if len(ids) > PAGE_SIZE:
-            st.caption(f"The first {PAGE_SIZE} are shown.", width="content")
+            st.caption(f"{PAGE_SIZE} of them are shown. {beyond}", width="content")
         st.toggle("Only without a label", key=TODO)
         if similar and ids:
             st.button(
@@ -96,7 +94,6 @@ def show_chosen(
         as_of=place.as_of,
         badges=badges,
         empty=empty,
-        height=height,
         um_per_px=viewing.um_per_px(place.here.app.store, project_id=place.project.id),
         blind=place.blind,
         on_like=look_like,
@@ -160,7 +157,7 @@ def _label(
         )
         name = chosen.name if chosen else ""
         st.session_state[DONE] = _Done(
-            place.project.id, receipt.action, ids,
+            place.project.id, receipt.action,
             f"{words.plural(receipt.stored, 'image')} labelled as {name}.",
         )  # fmt: skip
 
@@ -180,22 +177,13 @@ def _say_done(place: Place) -> None:
 
 def _undo(place: Place, done: _Done) -> None:
     """Take a bulk action back, with an event for each of its images."""
-    client, n = f"undo-{uuid.uuid4().hex}", 0
     with frame.guard():
-        for start in range(0, len(done.image_ids), PART):
-            if start:
-                time.sleep(bulk.PAUSE)
-            receipt = labels.record_events(
-                place.here.app.store,
-                project_id=place.project.id,
-                annotator=place.here.annotator,
-                events=[
-                    {"client": client, "seq": i, "image_id": i, "kind": "undo", "source": "bulk",
-                     "action": client, "target": {"client": done.action, "seq": i}}
-                    for i in done.image_ids[start : start + PART]
-                ],
-            )  # fmt: skip
-            n += len(receipt.acked)
+        n = looks.take_back(
+            place.here.app.store,
+            project_id=place.project.id,
+            annotator=place.here.annotator,
+            action=done.action,
+        )
         st.session_state[DONE] = _Done(
-            done.project_id, "", [], f"Taken back for {words.plural(n, 'image')}."
+            done.project_id, "", f"Taken back for {words.plural(n, 'image')}."
         )

@@ -11,24 +11,21 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cnsapp.errors import CnsError
 from cnsapp.services import jobs, label_settings, looks
-from cnsapp.services.images import Counts, ImageItem
-from cnsapp.services.looks import Cluster, MapPoints, Status
+from cnsapp.services.images import Counts
+from cnsapp.services.looks import MapPoints, Status
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
-from cnsapp.ui.components import thumb_url
 from cnsapp.ui.frame import Here
 from cnsapp.ui.job_view import show_outcome
 from cnsapp.ui.looks_bulk import Place, only_unlabelled, show_chosen
+from cnsapp.ui.looks_clusters import clusters_view
 from cnsapp.ui.looks_similar import asked, similar_view
-from cnsapp.ui.tables import swatch, text
 
 MAP, CLUSTERS, SIMILAR = "Map", "Clusters", "Similar to…"
-BY, OPENED = "looks_by", "looks_cluster"
+BY = "looks_by"
 COLORS = {"Class": "class", "What a model thinks": "model", "Annotator": "annotator",
           "Group": "group"}  # fmt: skip
-ROWS = 8  # clusters on a page
 WHAT_FOR = (
     "Here images are sorted by what they look like to a pretrained network: on a map, in clusters, "
     "and by similarity to an image, so that what belongs together can be labelled together."
@@ -64,7 +61,7 @@ def looks_view(
     if by == MAP:
         _map(place, color)
     elif by == CLUSTERS:
-        _clusters(place, now)
+        clusters_view(place, now)
     else:
         similar_view(place)
 
@@ -72,10 +69,16 @@ def looks_view(
 def _no_index(place: Place, now: Status) -> None:
     with st.container(border=True, key="looks_empty"):
         st.markdown(f"**{WHAT_FOR}**")
+        if now.is_unreadable and now.job_id is None and not _say_failure(place, now):
+            _sort(place)  # nobody has to ask for what was there before
+            now = looks.status(place.here.app.store, project_id=place.project.id)
+        if now.is_unreadable:
+            st.write("What was sorted before is damaged or of an older form; it is made again.")
         if now.job_id is not None:
             frame.job_progress(now.job_id)
             return
-        _say_failure(place, now)
+        if not now.is_unreadable:
+            _say_failure(place, now)
         st.write(
             "This happens in the background, behind the features of new images. It takes a minute "
             "or so, and you can label meanwhile."
@@ -86,15 +89,17 @@ def _no_index(place: Place, now: Status) -> None:
         )  # fmt: skip
 
 
-def _say_failure(place: Place, now: Status) -> None:
-    """Say why the newest index could not be made."""
+def _say_failure(place: Place, now: Status) -> bool:
+    """Say why the newest index could not be made; return whether there was something to say."""
     last = jobs.list_jobs(
         place.here.app.store, project_id=place.project.id, kinds=["looks"], limit=1
     )
     if not last or last[0].state != "failed" or last[0].finished_at is None:
-        return
-    if now.made_at is None or last[0].finished_at > now.made_at:
-        show_outcome(last[0])
+        return False
+    if now.made_at is not None and last[0].finished_at < now.made_at:
+        return False
+    show_outcome(last[0])
+    return True
 
 
 def _sort(place: Place) -> None:
@@ -159,6 +164,7 @@ def _map(place: Place, color: str) -> None:
             ids = [i for i in ids if i in free]
         show_chosen(
             place, ids, what="in the outline", key="looks_map_grid",
+            beyond="Draw a smaller outline to see the others; “Label all” means them too.",
             empty="No image is left in this outline." if only_unlabelled() else
             "No image lies in this outline.",
         )  # fmt: skip
@@ -206,93 +212,3 @@ def _lookmap() -> Any:
         (folder / part).read_text(encoding="utf-8") for part in ("parts.js", "lookmap.js")
     )
     return st.components.v2.component("cnsapp_lookmap", css=style, js=script)
-
-
-# --- clusters ---
-
-
-def _clusters(place: Place, now: Status) -> None:
-    opened = st.session_state.get(OPENED)
-    if isinstance(opened, tuple) and opened[0] == now.version:
-        _cluster(place, opened[1])
-        return
-    found = looks.clusters(place.here.app.store, project_id=place.project.id)
-    left = sum(c.n - c.n_looked_at for c in found)
-    st.caption(
-        f"{words.plural(len(found), 'cluster')} of images that look alike, those with most left to "
-        f"label first; {words.plural(left, 'image')} have no label yet. There are more clusters "
-        "than classes on purpose: look through one, then label it as a whole."
-    )
-    n_pages = -(-len(found) // ROWS)
-    page = min(int(st.session_state.get("looks_page") or 1), max(n_pages, 1))
-    shown = found[(page - 1) * ROWS : page * ROWS]
-    previews = looks.list_items(
-        place.here.app.store, image_ids=[i for one in shown for i in one.previews]
-    )
-    items = {item.id: item for item in previews}
-    with st.container(border=True, gap="small", key="looks_clusters"):
-        for at, one in enumerate(shown):
-            if at:
-                st.html('<div class="cns-line"></div>')
-            _row(place, one, items, now)
-    if n_pages > 1:
-        st.pagination(n_pages, key="looks_page")
-
-
-def _row(place: Place, one: Cluster, items: Mapping[int, ImageItem], now: Status) -> None:
-    pictures, facts, button = st.columns([6, 4, 1.2], vertical_alignment="center")
-    shown = [items[i] for i in one.previews if i in items]
-    pictures.html(
-        '<div style="display:flex;gap:6px">'
-        + "".join(
-            f'<img src="{text(thumb_url(item.id, item.version))}" alt="" loading="lazy" '
-            f'title="{text(item.name)}" style="width:76px;height:76px;object-fit:cover;'
-            'border-radius:5px">'
-            for item in shown
-        )
-        + "</div>"
-    )
-    facts.html(
-        f"<div><b>Cluster {one.id + 1}</b> · {words.plural(one.n, 'image')}<br>"
-        f'<span class="cns-muted cns-small">{_labelled(place, one)}</span></div>'
-    )
-    button.button("Open", key=f"looks_open_{one.id}", width="stretch", on_click=_open,
-                  args=((now.version, one.id),))  # fmt: skip
-
-
-def _labelled(place: Place, one: Cluster) -> str:
-    """Return how much of a cluster is labelled, and as what, as HTML."""
-    if not one.n_labelled:
-        return "none labelled"
-    said = f"{one.n_labelled:,} labelled"
-    if place.blind:
-        return said
-    known = {c.id: c for c in place.classes}
-    named = [(known[i], n) for i, n in one.per_class.items() if i in known]
-    parts = [f"{swatch(c.color)}{text(c.name)} {n:,}" for c, n in named[:3]]
-    if len(named) > 3:
-        parts.append(f"{len(named) - 3} more")
-    return f"{said}: " + " · ".join(parts)
-
-
-def _open(opened: tuple[str, int] | None) -> None:
-    st.session_state[OPENED] = opened
-
-
-def _cluster(place: Place, number: int) -> None:
-    try:
-        ids = looks.cluster_images(
-            place.here.app.store, project_id=place.project.id, cluster_id=number,
-            unlabelled_only=only_unlabelled(),
-        )  # fmt: skip
-    except CnsError as error:
-        _open(None)
-        frame.show_error(error)
-        return
-    st.button("All clusters", icon=":material/arrow_back:", key="looks_back", on_click=_open,
-              args=(None,), type="tertiary")  # fmt: skip
-    show_chosen(
-        place, ids, what=f"in cluster {number + 1}, the most typical first",
-        key="looks_cluster_grid",
-        empty="Every image of this cluster has a label.",
-    )  # fmt: skip

@@ -11,13 +11,25 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 from sqlalchemy import update
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.jobs.running import run_here
-from cnsapp.services import exclusion, jobs, looks, looks_files, looks_status, training
+from cnsapp.services import (
+    exclusion,
+    jobs,
+    labels,
+    looks,
+    looks_clusters,
+    looks_files,
+    looks_status,
+    training,
+)
 from cnsapp.services.labels import import_labels
-from db.models import Image, Job
+from cnsapp.ui import looks_http
+from db.models import Image, Job, LabelEvent
 from tests.integration.test_cli import Commands
 from tests.integration.worlds import World, make_world
 from tests.looks import index_of, unit_rows
@@ -130,6 +142,19 @@ def test_vectors_are_unit_rows_in_the_order_of_ids(world: World) -> None:
     np.testing.assert_array_equal(found, rows)
 
 
+def clusters_of(world: World, **options: Any) -> dict[int, looks.Cluster]:
+    """Return the clusters by their numbers, in the order of the list."""
+    found = looks.clusters(world.app.store, project_id=world.project_id, **options)
+    return {c.id: c for c in found}
+
+
+def members(world: World, cluster_id: int, **options: Any) -> list[int]:
+    """Return the images of a cluster."""
+    return looks.cluster_images(
+        world.app.store, project_id=world.project_id, cluster_id=cluster_id, **options
+    )
+
+
 def test_clusters_say_how_much_of_them_is_labelled_and_how_purely(world: World) -> None:
     liver, colon = world.class_ids
     kind = np.zeros(N, int)
@@ -140,35 +165,178 @@ def test_clusters_say_how_much_of_them_is_labelled_and_how_purely(world: World) 
         kind[by_id[i]] = 1
     for i in world.image_ids[2][10:35]:
         kind[by_id[i]] = 2
+    ratio = np.random.default_rng(0).permutation(N) / N  # every second image is clear
     rows, _ = unit_rows(N)
-    index_of(world.app.store, world.project_id, rows, clusters=kind)
-    found = {c.id: c for c in looks.clusters(world.app.store, project_id=world.project_id)}
-    assert list(found) == [2, 0, 1]  # 25, 11 and 4 are left to label
+    index_of(world.app.store, world.project_id, rows, clusters=kind, ratio=ratio)
+    found = clusters_of(world)
     one = found[1]
     assert (one.n, one.n_looked_at, one.n_labelled) == (12, 8, 8)
     assert one.per_class == {liver: 6, colon: 2}
     assert one.purity == 0.75
     assert (found[2].n, found[2].n_labelled, found[2].purity) == (25, 0, None)
-    assert len(found[2].previews) == looks.PREVIEWS
 
-    gone = found[1].previews[0]
+    clear = ratio < 0.5
+    free = set(world.image_ids[2])
+    for number, cluster in found.items():
+        mine = [i for i in ids_of(world) if kind[by_id[i]] == number]
+        due = [i for i in mine if clear[by_id[i]]]
+        assert cluster.n_clear == len(due)
+        assert cluster.n_clear_unlabelled == len(free & set(due))
+    left = [c.n_clear_unlabelled for c in found.values()]
+    assert left == sorted(left, reverse=True)
+    assert left[0] > left[-1]
+
+    gone = members(world, 1)[0]
     exclusion.exclude(world.app.store, project_id=world.project_id, image_ids=[gone], who="ada")
-    now = {c.id: c for c in looks.clusters(world.app.store, project_id=world.project_id)}[1]
-    assert now.n == 11
-    assert gone not in now.previews
-
-    mine = looks.cluster_images(world.app.store, project_id=world.project_id, cluster_id=1)
-    assert set(mine) == set(mixed) - {gone}
-    at = [by_id[i] for i in mixed]
-    closeness = rows[at] @ rows[at].mean(axis=0)
-    due = [mixed[k] for k in np.argsort(-closeness) if mixed[k] != gone]
-    assert mine == due
-    free = looks.cluster_images(
-        world.app.store, project_id=world.project_id, cluster_id=1, unlabelled_only=True
-    )
-    assert set(free) == set(world.image_ids[2][:4]) - {gone}
+    assert clusters_of(world)[1].n == 11
+    due = sorted(set(mixed) - {gone}, key=lambda i: ratio[by_id[i]])
+    assert members(world, 1) == due
+    assert members(world, 1, clear_only=True) == [i for i in due if clear[by_id[i]]]
+    assert members(world, 1, unlabelled_only=True) == [i for i in due if i in free]
+    assert members(world, 1, unlabelled_only=True, clear_only=True) == [
+        i for i in due if i in free and clear[by_id[i]]
+    ]
     with pytest.raises(NotFoundError, match="no cluster 9"):
-        looks.cluster_images(world.app.store, project_id=world.project_id, cluster_id=8)
+        members(world, 8)
+
+
+def test_previews_are_spread_over_the_clear_images_that_are_left_to_label(world: World) -> None:
+    ratio = np.linspace(0, 0.9, N)[np.random.default_rng(4).permutation(N)]
+    rows, _ = unit_rows(N)
+    index_of(world.app.store, world.project_id, rows, ratio=ratio)
+    by_ratio = [ids_of(world)[at] for at in np.argsort(ratio)]
+    clear, free = by_ratio[:30], [i for i in by_ratio[:30] if i in world.image_ids[2]]
+    assert 12 < len(free) < 28
+
+    def at_sixths(ids: list[int]) -> list[int]:
+        return [ids[round(k * (len(ids) - 1) / 5)] for k in range(6)]
+
+    assert clusters_of(world)[0].previews == at_sixths(free)
+    assert clusters_of(world, also_labelled=True)[0].previews == at_sixths(clear)
+    import_labels(world.app.store, project_id=world.project_id, annotator="ann",
+                  rows=[(i, world.class_ids[0]) for i in free])  # fmt: skip
+    after = clusters_of(world)[0]
+    assert after.n_clear_unlabelled == 0
+    assert after.previews == at_sixths(clear)  # nothing is left: what it looks like as a whole
+
+
+def test_a_cluster_whose_images_all_lie_on_a_border_has_previews_but_nothing_clear(
+    world: World,
+) -> None:
+    ratio = np.where(np.arange(N) < 40, 0.2, 0.95)
+    rows, _ = unit_rows(N)
+    index_of(world.app.store, world.project_id, rows, clusters=ratio > 0.5, ratio=ratio)
+    found = clusters_of(world)
+    assert (found[1].n_clear, found[1].n_clear_unlabelled, len(found[1].previews)) == (0, 0, 6)
+    assert list(found) == [0, 1]
+    index_of(world.app.store, world.project_id, rows, ratio=np.ones(N))
+    assert clusters_of(world)[0].n_clear == 0  # one cluster alone
+
+
+def test_spread_numbers_are_first_last_and_even_between() -> None:
+    assert looks_clusters.spread(0, 6).tolist() == []
+    assert looks_clusters.spread(3, 6).tolist() == [0, 1, 2]
+    assert looks_clusters.spread(6, 6).tolist() == [0, 1, 2, 3, 4, 5]
+    assert looks_clusters.spread(11, 6).tolist() == [0, 2, 4, 6, 8, 10]
+    for n in range(7, 300):
+        found = looks_clusters.spread(n, 6).tolist()
+        assert len(set(found)) == 6
+        assert (found[0], found[-1]) == (0, n - 1)
+
+
+def test_the_clear_images_of_a_cluster_are_labelled_as_one_action_and_taken_back(
+    world: World,
+) -> None:
+    store, project = world.app.store, world.project_id
+    colon = world.class_ids[1]
+    rows, _ = unit_rows(N)
+    index_of(store, project, rows, clusters=np.arange(N) % 2)
+    version = str(looks.status(store, project_id=project).version)
+
+    def states() -> dict[int, int | None]:
+        found = looks.list_items(store, image_ids=ids_of(world))
+        return {item.id: item.class_id for item in found}
+
+    before = states()
+    wanted = set(members(world, 1, clear_only=True, unlabelled_only=True))
+    asked: dict[str, Any] = {
+        "project_id": project, "annotator": "bob", "version": version, "cluster_id": 1,
+        "class_id": colon, "action": "looks-0000000001",
+    }  # fmt: skip
+    receipt = looks.label_clear(store, **asked)
+    assert receipt.stored == len(wanted) > 0
+    assert looks.label_clear(store, **asked).stored == 0  # sent again
+    assert states() == before | dict.fromkeys(wanted, colon)
+    with store.reading() as session:
+        events = session.query(LabelEvent).filter_by(annotator="bob").all()
+    assert {(e.action, e.source, e.class_id) for e in events} == {
+        ("looks-0000000001", "bulk", colon)
+    }
+    with pytest.raises(NotFoundError, match="nothing of yours"):
+        looks.take_back(store, project_id=project, annotator="ann", action="looks-0000000001")
+    for _ in range(2):  # sent again
+        n = looks.take_back(
+            store,
+            project_id=project,
+            annotator="bob",
+            action="looks-0000000001",
+            name="undo-0000000001",
+        )
+        assert n == len(wanted)
+    assert states() == before
+    with pytest.raises(InvalidInputError, match="could not be taken back"):
+        looks.take_back(
+            store, project_id=project, annotator="bob", action="looks-0000000001", name="x"
+        )
+
+    also = set(members(world, 1, clear_only=True))
+    again = looks.label_clear(
+        store, **(asked | {"action": "looks-0000000002", "also_labelled": True})
+    )
+    assert again.stored == len(also) > len(wanted)
+    assert states() == before | dict.fromkeys(also, colon)
+    with pytest.raises(NotFoundError, match="sorted anew meanwhile"):
+        looks.label_clear(store, **(asked | {"version": "older", "action": "looks-0000000003"}))
+    with pytest.raises(InvalidInputError, match="“looks-1” is no name of an action"):
+        looks.label_clear(store, **(asked | {"action": "looks-1"}))  # none could take it back
+    with pytest.raises(InvalidInputError, match="not in this project"):
+        looks.label_clear(store, **(asked | {"class_id": 999, "action": "looks-0000000004"}))
+
+
+def test_the_route_labels_clear_images_and_refuses_what_it_does_not_understand(
+    world: World,
+) -> None:
+    store, project = world.app.store, world.project_id
+    rows, _ = unit_rows(N)
+    index_of(store, project, rows)
+    client = TestClient(Starlette(routes=looks_http.routes(world.app)))
+    message = {
+        "project_id": project, "annotator": "bob", "class_id": world.class_ids[0],
+        "cluster_id": 0, "version": looks.status(store, project_id=project).version,
+        "also_labelled": False, "action": "looks-00000000aa",
+    }  # fmt: skip
+    wanted = len(members(world, 0, clear_only=True, unlabelled_only=True))
+    answer = client.post("/api/looks/clear", json=message)
+    assert answer.status_code == 200
+    assert answer.json()["stored"] == wanted > 0
+    assert answer.json()["as_of"] == labels.high_water(store)
+    undo = {
+        "project_id": project,
+        "annotator": "bob",
+        "action": "looks-00000000aa",
+        "name": "undo-0000000001",
+    }
+    assert client.post("/api/looks/undo", json=undo).json() == {"taken_back": wanted}
+
+    for bad in ({"cluster_id": "0"}, {"class_id": True}, {"action": ""}, {"annotator": None},
+                {"project_id": -1}, {"version": "x" * 300}):  # fmt: skip
+        assert client.post("/api/looks/clear", json=message | bad).status_code == 400
+    gone = client.post("/api/looks/clear", json=message | {"cluster_id": 70})
+    assert (gone.status_code, gone.json()["permanent"]) == (404, True)
+    assert "no cluster 71" in gone.json()["error"]
+    abroad = {"Origin": "https://elsewhere.example"}
+    for path in ("/api/looks/clear", "/api/looks/undo"):
+        assert client.post(path, json=message, headers=abroad).status_code == 403
 
 
 def test_an_outline_holds_what_half_planes_say(world: World) -> None:
@@ -253,6 +421,20 @@ def test_a_new_index_takes_the_place_of_the_old_one_as_a_whole(
     assert len(list(folder.iterdir())) == 1  # neither the old one nor the half one is left
     np.testing.assert_array_equal(old, rows)  # who had it open still reads it
     np.testing.assert_array_equal(looks.vectors(store, project_id=project)[1], other)
+
+
+def test_an_index_of_an_older_form_counts_as_unreadable(world: World) -> None:
+    rows, _ = unit_rows(N)
+    index_of(world.app.store, world.project_id, rows)
+    assert not looks.status(world.app.store, project_id=world.project_id).is_unreadable
+    (version,) = looks_files.folder_of(world.app.store, world.project_id).iterdir()
+    (version / "ratio.npy").rename(version.parent / ".ratio.npy")
+    looks_files._kept.clear()  # as after a restart
+    now = looks.status(world.app.store, project_id=world.project_id)
+    assert (now.version, now.is_stale, now.is_unreadable) == (None, True, True)
+    with pytest.raises(NotFoundError, match="were not sorted by looks yet"):
+        looks.clusters(world.app.store, project_id=world.project_id)
+    assert looks.follow_features(world.app.store, project_id=world.project_id) is not None
 
 
 def test_a_damaged_index_is_like_none(world: World) -> None:

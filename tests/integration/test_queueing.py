@@ -94,6 +94,7 @@ def sort_by_looks(lab: Lab, n: int | None = None) -> None:
     arrays = {
         "ids": ids, "signs": some, "rows": lab.rows[:n], "clusters": some.astype(np.int32),
         "places": np.zeros((len(ids), 2), np.float32), "unread": np.zeros(0, np.int64),
+        "ratio": np.zeros(len(ids), np.float32),
     }  # fmt: skip
     facts = {"map_method": "pca", "previews": [[]]}
     write_index(lab.store, project_id=lab.project_id, arrays=arrays, facts=facts)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cnsapp.bootstrap import App
 from cnsapp.jobs.running import run_here
-from cnsapp.services import jobs, label_settings, looks
+from cnsapp.services import images, jobs, label_settings, looks, looks_files, projects
+from cnsapp.ui.frame import Here
+from cnsapp.ui.looks_bulk import Place
+from cnsapp.ui.looks_clusters import cluster_data
 from cnsapp.ui.looks_panel import inside
 from cnsapp.ui.looks_similar import asked_for
 from tests.integration.worlds import World
@@ -23,7 +28,12 @@ def make_index(app: App, world: World, **options: object) -> list[int]:
     """Write an index with two clusters."""
     rows, _ = unit_rows(N, k=2)
     return index_of(
-        app.store, world.project_id, rows, clusters=[i % 2 for i in range(N)], **options
+        app.store,
+        world.project_id,
+        rows,
+        clusters=[i % 2 for i in range(N)],
+        ratio=[0.9 - i / 40 for i in range(N)],
+        **options,
     )  # type: ignore[arg-type]
 
 
@@ -74,15 +84,16 @@ def test_a_cluster_of_the_list_opens_with_its_images(
 ) -> None:
     make_index(app, world)
     open_view(screen, world, looks_by="Clusters")
-    assert "2 clusters of images that look alike" in screen.words
-    assert "4 images have no label yet" in screen.words
-    assert "12 labelled: " in screen.words
-    screen.press("looks_open_1")
+    assert "**4 clear images** in 2 clusters without a label" in screen.words
+    screen.test.session_state["looks_cluster"] = (
+        looks.status(app.store, project_id=world.project_id).version, 1,
+    )  # fmt: skip
+    screen.test.run()
     assert "14 images** in cluster 2, the most typical first" in screen.words
     assert not screen.errors
     make_index(app, world)  # sorted anew meanwhile: the list again, no other cluster
     screen.test.run()
-    assert "2 clusters of images that look alike" in screen.words
+    assert "in 2 clusters without a label" in screen.words
 
 
 def test_similar_images_are_those_of_the_address(screen: Screen, world: World, app: App) -> None:
@@ -109,9 +120,54 @@ def test_who_labels_blind_sees_neither_opinions_nor_labels_of_others(
     screen.test.query_params["looks_by"] = "Clusters"
     screen.test.session_state["looks_by"] = "Clusters"
     screen.test.run()
-    assert "12 labelled</span>" in screen.words
-    assert "liver" not in screen.words
     assert not screen.errors
+
+
+def drawn(app: App, world: World, *, blind: bool) -> list[dict[str, Any]]:
+    """Return the rows of clusters as the browser gets them."""
+    project = projects.get_project(app.store, project=world.project_id)
+    found = looks.clusters(app.store, project_id=world.project_id)
+    items = looks.list_items(app.store, image_ids=[i for one in found for i in one.previews])
+    place = Place(
+        Here(app, project, "maria"), project,
+        projects.list_classes(app.store, project_id=world.project_id),
+        images.counts(app.store, project_id=world.project_id), 0, blind,
+    )  # fmt: skip
+    now = looks.status(app.store, project_id=world.project_id)
+    rows: list[dict[str, Any]] = cluster_data(
+        place, now, found, {item.id: item for item in items}, also=False
+    )["rows"]
+    return rows
+
+
+def test_rows_name_the_labels_of_a_cluster_unless_one_labels_blind(world: World, app: App) -> None:
+    make_index(app, world)
+    seen = drawn(app, world, blind=False)
+    assert [row["said"] for row in seen] == ["12 labelled", "12 labelled"]
+    assert {named["name"] for row in seen for named in row["labelled"]} == {"liver", "colon"}
+    assert all(len(row["images"]) == min(6, row["free"] or row["clear"]) for row in seen)
+    hidden = drawn(app, world, blind=True)
+    assert [row["said"] for row in hidden] == ["12 labelled", "12 labelled"]
+    assert [row["labelled"] for row in hidden] == [[], []]
+
+
+def test_an_index_of_an_older_form_is_made_again_unasked(
+    screen: Screen, world: World, app: App
+) -> None:
+    make_index(app, world)
+    (version,) = looks_files.folder_of(app.store, world.project_id).iterdir()
+    (version / "ratio.npy").unlink()
+    looks_files._kept.clear()
+    open_view(screen, world)
+    assert "damaged or of an older form; it is made again" in screen.words
+    assert not screen.errors
+    (job,) = jobs.list_jobs(app.store, kinds=["looks"])
+    assert job.state == "queued"
+    run_here(app, job.id)  # fails: there are no features
+    again = open_view(Screen(), world)
+    assert len(again.errors) == 1
+    assert again.has("looks_make")
+    assert len(jobs.list_jobs(app.store, kinds=["looks"])) == 1  # not again and again
 
 
 def test_an_address_names_images_by_numbers_alone() -> None:
