@@ -131,7 +131,7 @@ class SuggestionRun(Base):
     """One refresh of the suggestions: from how many labels, and how good its guesses are.
 
     `figures` come from images that the guess was not made from (out of fold). The runs of a project
-    are its learning curve.
+    are its learning curve. One whose guesses are still being written has `seconds` below 0.
     """
 
     __tablename__ = "suggestion_run"

@@ -76,7 +76,9 @@ class Order:
 def basis_of(session: Session, store: Store, wish: Wish, settings: LabelSettings) -> Basis:
     """Return what an order would follow from now."""
     run = session.scalar(
-        select(func.max(SuggestionRun.id)).where(SuggestionRun.project_id == wish.project_id)
+        select(func.max(SuggestionRun.id)).where(
+            SuggestionRun.project_id == wish.project_id, SuggestionRun.seconds >= 0
+        )
     )
     phase = wish.strategy
     if phase not in (RANDOM, LOOK_ALIKES):

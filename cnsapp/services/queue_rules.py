@@ -180,7 +180,7 @@ def _where_the_model_differs(session: Session, wish: Wish, most: int) -> list[in
     """
     run = session.scalars(
         select(SuggestionRun)
-        .where(SuggestionRun.project_id == wish.project_id)
+        .where(SuggestionRun.project_id == wish.project_id, SuggestionRun.seconds >= 0)
         .order_by(SuggestionRun.id.desc())
         .limit(1)
     ).first()

@@ -182,7 +182,7 @@ def _state(session: Session, project_id: int) -> tuple[Any, ...]:
         select(func.max(LabelEvent.id)).scalar_subquery(),
         select(func.max(ImageEvent.id)).scalar_subquery(),
         select(func.max(Image.id)).where(Image.project_id == project_id).scalar_subquery(),
-        select(func.max(SuggestionRun.id)).scalar_subquery(),
+        select(func.max(SuggestionRun.id)).where(SuggestionRun.seconds >= 0).scalar_subquery(),
         select(func.max(ClassEvent.id)).scalar_subquery(),
         select(func.count()).where(ImageTag.project_id == project_id).scalar_subquery(),
     )

@@ -18,6 +18,7 @@ from db.queries import read_tally
 from db.session import Store
 
 KIND = "suggest"
+UNFINISHED = -1.0  # seconds of a run whose guesses are still being written: no reader sees it
 LEAST = 2  # labels that two classes must have before anything can be suggested
 
 
@@ -86,19 +87,20 @@ def refresh(store: Store, *, project_id: int, requested_by: str = "") -> int:
         return add_job(session, kind=KIND, project_id=project_id, requested_by=requested_by)
 
 
-def refresh_if_due(store: Store, *, project_id: int) -> int | None:
+def refresh_if_due(store: Store, *, project_id: int, but: int | None = None) -> int | None:
     """Ask for new suggestions when enough was labelled since the last; return the job, or None.
 
-    Called behind everything that labels; a few short reads when nothing is due.
+    Called behind everything that labels; a few short reads when nothing is due. `but` is a refresh
+    that is just ending, and does not count as one under way.
     """
     every = read_settings(store, project_id=project_id).suggest_every
     if not every:
         return None
     with store.reading() as session:
-        if not _is_due(session, project_id, every):
+        if not _is_due(session, project_id, every, but):
             return None
     with store.writing() as session:  # looked at again: two answers may come here at once
-        if not _is_due(session, project_id, every):
+        if not _is_due(session, project_id, every, but):
             return None
         return add_job(session, kind=KIND, project_id=project_id)
 
@@ -106,7 +108,7 @@ def refresh_if_due(store: Store, *, project_id: int) -> int | None:
 def _finished(project_id: int) -> Any:
     return (
         select(SuggestionRun)
-        .where(SuggestionRun.project_id == project_id, SuggestionRun.seconds > 0)
+        .where(SuggestionRun.project_id == project_id, SuggestionRun.seconds >= 0)
         .order_by(SuggestionRun.id.desc())
     )
 
@@ -119,6 +121,13 @@ def refresh_after_features(store: Store, *, project_id: int) -> int | None:
         if _lacking(session, project_id):
             return None
         return add_job(session, kind=KIND, project_id=project_id)
+
+
+def refresh_after_change(store: Store, *, project_id: int) -> int | None:
+    """Ask for new suggestions after the classes changed; return the job, or None."""
+    if newest_run(store, project_id=project_id) is None:
+        return None
+    return refresh_after_features(store, project_id=project_id)
 
 
 def newest_in(session: Session, project_id: int) -> Run | None:
@@ -142,14 +151,15 @@ def _active(session: Session, project_id: int) -> int | None:
     )
 
 
-def _events_since(session: Session, project_id: int, event_id: int, most: int) -> int:
-    some = (
-        select(LabelEvent.id)
-        .where(LabelEvent.id > event_id, LabelEvent.project_id == project_id)
-        .limit(most)
-        .subquery()
+def _events_since(
+    session: Session, project_id: int, event_id: int, most: int, after: datetime | None = None
+) -> int:
+    some = select(LabelEvent.id).where(
+        LabelEvent.id > event_id, LabelEvent.project_id == project_id
     )
-    return session.scalar(select(func.count()).select_from(some)) or 0
+    if after is not None:
+        some = some.where(LabelEvent.created_at > after)
+    return session.scalar(select(func.count()).select_from(some.limit(most).subquery())) or 0
 
 
 def _lacking(session: Session, project_id: int) -> str:
@@ -164,24 +174,33 @@ def _lacking(session: Session, project_id: int) -> str:
     )
 
 
-def _newest_event_asked(session: Session, project_id: int) -> int:
-    """Return the newest label event of the last refresh, also of one that could suggest nothing."""
+def _asked(session: Session, project_id: int) -> tuple[int, datetime | None]:
+    """Return the newest label event that a refresh knew, and when the last one failed.
+
+    One that could suggest nothing counts too. One that failed or was stopped counts from when it
+    was asked for: the next one waits for new labels, or every label would ask again.
+    """
     last = session.scalars(
         select(Job)
-        .where(Job.project_id == project_id, Job.kind == KIND, Job.state == "done")
+        .where(Job.project_id == project_id, Job.kind == KIND, Job.state.not_in(ACTIVE))
         .order_by(Job.id.desc())
         .limit(1)
     ).first()
     run = newest_in(session, project_id)
-    asked = int(last.result.get("newest_event") or 0) if last is not None else 0
-    return max(asked, run.newest_event if run else 0)
+    known = run.newest_event if run else 0
+    if last is None:
+        return known, None
+    if last.state != "done":
+        return known, last.created_at
+    return max(known, int(last.result.get("newest_event") or 0)), None
 
 
-def _is_due(session: Session, project_id: int, every: int) -> bool:
-    since = _events_since(session, project_id, _newest_event_asked(session, project_id), every)
+def _is_due(session: Session, project_id: int, every: int, but: int | None) -> bool:
+    newest, after = _asked(session, project_id)
+    since = _events_since(session, project_id, newest, every, after)
     if since < every or _lacking(session, project_id):
         return False
-    return _active(session, project_id) is None and _has_features(session, project_id)
+    return _active(session, project_id) in (None, but) and _has_features(session, project_id)
 
 
 def _has_features(session: Session, project_id: int) -> bool:

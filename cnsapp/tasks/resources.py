@@ -77,9 +77,12 @@ def feature_store(app: App, extractor: FeatureExtractor) -> FeatureStore:
 
 def feature_key(source: Source) -> str:
     """Return the name of an image's features: its hash, and how the rule touched its file."""
-    if not source.seen:
-        return source.sha256
-    return hashlib.sha256((source.sha256 + source.seen).encode()).hexdigest()
+    return key_of(source.sha256, source.seen)
+
+
+def key_of(sha256: str, seen: str) -> str:
+    """Return the same for an image that is known by its row alone."""
+    return hashlib.sha256((sha256 + seen).encode()).hexdigest() if seen else sha256
 
 
 def predictor_of(app: App, model: ModelView) -> LoadedModel:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.metrics import evaluate
@@ -20,19 +20,19 @@ from cnsapp.domain.suggestions import figures_of
 from cnsapp.errors import CnsError
 from cnsapp.jobs.context import JobContext
 from cnsapp.ml.suggest import Guesses, suggest
-from cnsapp.services.images import reading_rule
-from cnsapp.tasks.features import list_sources
-from cnsapp.tasks.resources import extractor_of, feature_key, feature_store
-from db.models import Image, LabelEvent, Suggestion, SuggestionRun
-from db.queries import chunks, upsert
+from cnsapp.services import suggestion_runs
+from cnsapp.services.queue_rules import RANDOM_ACTION
+from cnsapp.tasks.resources import extractor_of, feature_store, key_of
+from cnsapp.tasks.suggest_rows import begin_run, finish_run, store_guesses
+from db.models import Image, LabelEvent
+from db.queries import chunks
 from db.session import Store
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-PAUSE = 0.002  # seconds between transactions, for those who label
 KEPT_BYTES = 600_000_000  # of feature rows kept in memory between two refreshes
 PART = 2000  # feature rows read at once
-RANDOM_PICK = "random-"  # how the actions of the queue's random share begin
+LEAST_AT_RANDOM = 50  # of the queue's random share, from which they have figures of their own
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     class_ids = sorted({label.class_id for label in labels})
     if len(class_ids) < 2:
         return _nothing(newest, "Suggestions need labels of at least two classes.")
-    image_ids, features = features_of(app, job)
+    image_ids, pictures, features = features_of(app, job)
     place = {image_id: at for at, image_id in enumerate(image_ids.tolist())}
     labels = [label for label in labels if label.image_id in place]
     class_ids = sorted({label.class_id for label in labels})
@@ -66,28 +66,65 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     job.progress(0.4, f"Learning from {len(labels):,} labels")
     rows = np.array([place[label.image_id] for label in labels])
     y = np.array([class_ids.index(label.class_id) for label in labels])
+    first, stands_for = one_of_each(pictures[rows], y)
+    if len(np.unique(y[first])) < 2:
+        return _nothing(newest, "The same pictures have different labels: nothing can be learnt.")
     guesses = suggest(
         features,
-        rows,
-        y,
+        rows[first],
+        y[first],
         len(class_ids),
-        groups=[label.group for label in labels],
-        names=[label.name for label in labels],
+        groups=[labels[i].group for i in first],
+        names=[labels[i].name for i in first],
     )
     job.check_cancelled()
-    figures = score(guesses, labels, y, class_ids, rows)
-    figures["scheme"] = guesses.scheme
+    copies = np.flatnonzero(stands_for >= 0)  # they are told what a head without them said
+    guesses.probabilities[rows[copies]] = guesses.probabilities[rows[first[stands_for[copies]]]]
+    figures = score(guesses, [labels[i] for i in first], y[first], class_ids, rows)
+    figures |= {"scheme": guesses.scheme, "n_learnt": guesses.n_learnt}
     job.progress(0.5, f"Storing {len(image_ids):,} suggestions")
     run_id = begin_run(app.store, job, len(labels), len(image_ids), newest, class_ids)
     told = dict(zip(rows.tolist(), y.tolist(), strict=True))
     store_guesses(app.store, job, run_id, image_ids, guesses.probabilities, class_ids, told)
-    finish_run(app.store, job.project_id, run_id, figures, time.monotonic() - began)
+    finish_run(app.store, run_id, figures, time.monotonic() - began)
+    # who labelled meanwhile was told that a refresh is under way, but this one does not know it
+    suggestion_runs.refresh_if_due(app.store, project_id=job.project_id, but=job.id)
     return {
         "suggested": len(image_ids),
         "labels": len(labels),
         "run_id": run_id,
         "newest_event": newest,
     }
+
+
+def one_of_each(pictures: Ints, y: Ints) -> tuple[Ints, Ints]:
+    """Return which labelled images to learn from, and which of these the copies stand for.
+
+    Copies of one picture would be learnt from and judged by at once. Where their labels differ, one
+    is wrong, and none is learnt from.
+
+    Parameters
+    ----------
+    pictures
+        (L,) number of each image's picture.
+    y
+        (L,) class of each.
+
+    Returns
+    -------
+    Places (M,) of those to learn from; for each image the place in that list of its copy, or -1
+    where it is in the list itself or its picture is left out.
+    """
+    of_picture: dict[int, list[int]] = {}
+    for at, picture in enumerate(pictures.tolist()):
+        of_picture.setdefault(picture, []).append(at)
+    first: list[int] = []
+    stands_for = np.full(len(y), -1)
+    for same in of_picture.values():
+        if len(set(y[same].tolist())) == 1:
+            stands_for[same[1:]] = len(first)
+            first.append(same[0])
+    return np.array(first, np.int64), stands_for
 
 
 def _nothing(newest: int, reason: str) -> dict[str, Any]:
@@ -116,7 +153,7 @@ def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
             .order_by(Image.id)
         ).all()
     return newest, [
-        Labelled(i, cls, group, name, source == "suggestion", action.startswith(RANDOM_PICK))
+        Labelled(i, cls, group, name, source == "suggestion", action.startswith(RANDOM_ACTION))
         for i, cls, group, name, source, action in rows
         if cls is not None
     ]
@@ -152,15 +189,19 @@ class _Kept:
 _kept = _Kept()
 
 
-def features_of(app: App, job: JobContext) -> tuple[Ints, Floats]:
-    """Return the images of the job's project that have features, ascending, and their rows."""
+def features_of(app: App, job: JobContext) -> tuple[Ints, Ints, NDArray[np.float16]]:
+    """Return the images of the job's project that have features, and the rows of these.
+
+    Returns
+    -------
+    Ids (N,) ascending; the number of each one's picture (N,), the same for copies; rows (N, D).
+    """
     project_id = job.project_id or 0
     extractor = extractor_of(app, DEFAULT_BACKBONE)
     files = feature_store(app, extractor)
     columns = extractor.layout.columns(extractor.backbone.row.head_stages)
-    rule = reading_rule(app.store, project_id=project_id)
-    sources = sorted(list_sources(app, project_id, rule), key=lambda source: source.image_id)
-    keys = [feature_key(source) for source in sources]
+    listed = list_keys(app.store, project_id)
+    keys = [key for _, key in listed]
     name = f"{app.store.root}/{project_id}/{extractor.spec_id}"
     places, rows = _kept.get(name) or ({}, np.zeros((0, len(columns)), np.float16))
     new = list(dict.fromkeys(key for key in keys if key not in places))
@@ -174,11 +215,23 @@ def features_of(app: App, job: JobContext) -> tuple[Ints, Floats]:
         rows = np.concatenate(parts)
         places = {**places, **{key: len(places) + at for at, key in enumerate(new)}}
         _kept.put(name, places, rows)
-    used = [(source, places[key]) for source, key in zip(sources, keys, strict=True)
-            if key in places]  # fmt: skip
-    ids = np.array([source.image_id for source, _ in used], np.int64)
-    at = np.array([place for _, place in used], np.int64)
-    return ids, rows[at].astype(np.float32)
+    used = [(image_id, places[key]) for image_id, key in listed if key in places]
+    table = np.array(used, np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1], rows[table[:, 1]]
+
+
+def list_keys(store: Store, project_id: int) -> list[tuple[int, str]]:
+    """Return the images in use, ascending, with the names of their features.
+
+    `tasks.features.list_sources` also reads what is known of each file: a second for 100,000.
+    """
+    with store.reading() as session:
+        rows = session.execute(
+            select(Image.id, Image.sha256, Image.seen)
+            .where(Image.project_id == project_id, Image.status == "ok")
+            .order_by(Image.id)
+        ).all()
+    return [(i, key_of(sha256, seen)) for i, sha256, seen in rows]
 
 
 def _parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -206,86 +259,8 @@ def score(
 
     figures = judged(held & ~accepted)
     at_random = held & ~accepted & np.array([label.at_random for label in labels])
-    if at_random.sum() >= 50:
+    figures["n_at_random"] = int(at_random.sum())
+    if at_random.sum() >= LEAST_AT_RANDOM:
         figures["at_random"] = judged(at_random)
     figures["n_accepted"] = int(accepted.sum())
     return figures
-
-
-# --- the rows ---
-
-
-def begin_run(
-    store: Store, job: JobContext, n_labels: int, n_images: int, newest: int, class_ids: list[int]
-) -> int:
-    """Return the row of this job's refresh; a job that runs again goes on with its own."""
-    with store.writing() as session:
-        mine = select(SuggestionRun).where(SuggestionRun.job_id == job.id)
-        there: SuggestionRun | None = session.scalars(mine).first()
-        row = there or SuggestionRun(project_id=job.project_id, job_id=job.id)
-        row.n_labels, row.n_images, row.newest_event = n_labels, n_images, newest
-        row.class_ids, row.figures = class_ids, {}  # no figures: it is not finished
-        session.add(row)
-        session.flush()
-        return row.id
-
-
-def store_guesses(
-    store: Store,
-    job: JobContext,
-    run_id: int,
-    image_ids: Ints,
-    probabilities: NDArray[np.float64],
-    class_ids: list[int],
-    told: dict[int, int],
-) -> None:
-    """Write the guesses in short transactions; `told` is the label of each labelled row."""
-    order = np.argsort(-probabilities, axis=1)[:, :3]
-    best = np.take_along_axis(probabilities, order, axis=1)
-    known = np.array(class_ids)
-    done = 0
-    for part in chunks(range(len(image_ids))):
-        if done:
-            time.sleep(PAUSE)
-            job.check_cancelled()
-        values = [
-            {
-                "image_id": int(image_ids[i]),
-                "project_id": job.project_id,
-                "run_id": run_id,
-                "class_id": int(known[order[i, 0]]),
-                "confidence": float(best[i, 0]),
-                "margin": float(best[i, 0] - best[i, 1]),
-                "loss": _loss(probabilities[i, told[i]]) if i in told else None,
-                "top": [[int(known[k]), round(float(p), 4)] for k, p in
-                        zip(order[i], best[i], strict=True)],
-            }
-            for i in part
-        ]  # fmt: skip
-        with store.writing() as session:
-            upsert(session, Suggestion, values, ["image_id"])
-        done += len(part)
-
-
-def _loss(probability: float) -> float:
-    return float(-np.log(max(probability, 1e-12)))
-
-
-def finish_run(
-    store: Store, project_id: int, run_id: int, figures: dict[str, Any], seconds: float
-) -> None:
-    """Drop guesses of images that are gone or have no features, and make the run the newest."""
-    stale = select(Suggestion.image_id).where(
-        Suggestion.project_id == project_id, Suggestion.run_id != run_id
-    )
-    while True:
-        with store.reading() as session:
-            ids = session.scalars(stale.limit(500)).all()
-        if not ids:
-            break
-        with store.writing() as session:
-            session.execute(delete(Suggestion).where(Suggestion.image_id.in_(ids)))
-        time.sleep(PAUSE)
-    with store.writing() as session:
-        row = session.get_one(SuggestionRun, run_id)
-        row.figures, row.seconds = figures, seconds
