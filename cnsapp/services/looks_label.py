@@ -48,7 +48,7 @@ def label_clear(
     """
     name = action or f"looks-{uuid.uuid4().hex}"
     try:
-        read_key({"client": name, "seq": 0})
+        read_key({"client": name, "seq": 1})
     except ValueError as error:
         raise InvalidInputError(
             f"“{name[:40]}” is no name of an action.", "Nobody could take it back."
