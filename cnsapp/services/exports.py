@@ -23,7 +23,9 @@ from cnsapp.services.tables import csv_file, safe_cell
 from db.models import Image, LabelClass, LabelEvent
 from db.session import Store
 
-LABEL_COLUMNS = ("file", "sha256", "label", "annotator", "created_at", "group", "status")
+LABEL_COLUMNS = (
+    "file", "sha256", "label", "annotator", "created_at", "group", "status", "source",
+)  # fmt: skip
 DATASET_COLUMNS = ("file", "sha256", "label", "group", "original", "annotator", "created_at")
 TABLE = "labels.csv"  # beside the class folders of a dataset
 PAGE = 2000  # images a query
@@ -73,14 +75,15 @@ class _Labelled:
     created_at: str
     group: str
     status: str = "ok"
+    source: str = ""
     meta: dict[str, str] = field(default_factory=dict)
 
 
 def export_labels(app: App, *, project_id: int, out: Path) -> Exported:
-    """Write the current labels as CSV: file, sha256, label, annotator, created_at, group, status.
+    """Write the current labels as CSV: the columns `LABEL_COLUMNS`.
 
     The labels of excluded images are among them: their status is “excluded”, of others “ok”.
-    Where the project has metadata, a column ``meta_<name>`` follows for each of its names.
+    `source` tells labels by hand from accepted suggestions, imports and so on. Where the project has metadata, a column ``meta_<name>`` follows for each of its names.
 
     UTF-8 with a byte-order mark, so that Excel shows accents and umlauts; read it in Python with
     ``encoding="utf-8-sig"``. Cells that a spreadsheet would run as formulas begin with an
@@ -99,6 +102,7 @@ def export_labels(app: App, *, project_id: int, out: Path) -> Exported:
                     row.created_at,
                     safe_cell(row.group),
                     row.status,
+                    row.source,
                     *(safe_cell(row.meta.get(name, "")) for name in names),
                 )
             )
@@ -299,6 +303,7 @@ def _page(store: Store, project_id: int, after: int, with_meta: bool) -> list[_L
                 created_at=created_at.isoformat(timespec="seconds"),
                 group=image.group_key or "",
                 status=image.status,
+                source=image.current_source or "",
                 meta=meta.get(image.id, {}),
             )
             for image, label, annotator, created_at in rows

@@ -45,7 +45,7 @@ def test_labels_are_written_with_who_and_when(world: World, tmp_path: Path) -> N
     out = tmp_path / "labels.csv"
     assert export_labels(world.app, project_id=world.project_id, out=out).n == 5
     rows = rows_of(out)
-    head = ["file", "sha256", "label", "annotator", "created_at", "group", "status"]
+    head = ["file", "sha256", "label", "annotator", "created_at", "group", "status", "source"]
     assert list(rows[0]) == head
     assert [r["label"] for r in rows] == ["liver"] * 2 + ["small/intestine"] * 3
     assert {r["annotator"] for r in rows} == {"ann"}
