@@ -42,6 +42,8 @@ from cnsapp.services.class_undo import (
     undo_class_change,
 )
 from cnsapp.services.settling import settle, to_settle
+from cnsapp.services.suggestion_runs import refresh_soon
+from cnsapp.services.suggestion_runs import refresh_after_change
 from cnsapp.services.undoing import CLASS_ACTION
 from db.deciding import consensus_rule
 from db.models import Image, LabelClass, Project
@@ -262,6 +264,8 @@ def _take_away(
         to_settle(session.get_one(Project, row.project_id), [row.id])
         done = _noted(session, row.project_id, before, kind, who, words, class_id)
     settle(store, row.project_id, progress)
+    refresh_soon(store, project_id=row.project_id)
+    refresh_after_change(store, project_id=row.project_id)
     return done
 
 

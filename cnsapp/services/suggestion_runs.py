@@ -113,12 +113,12 @@ def _finished(project_id: int) -> Any:
     )
 
 
-def refresh_after_features(store: Store, *, project_id: int) -> int | None:
-    """Ask for suggestions of images that have got their features; return the job, or None."""
+def refresh_soon(store: Store, *, project_id: int) -> int | None:
+    """Ask for suggestions after features or classes changed; return the job, or None."""
     if not read_settings(store, project_id=project_id).suggest_every:
         return None
     with store.writing() as session:
-        if _lacking(session, project_id):
+        if _lacking(session, project_id) or not _has_features(session, project_id):
             return None
         return add_job(session, kind=KIND, project_id=project_id)
 
@@ -206,6 +206,8 @@ def _is_due(session: Session, project_id: int, every: int, but: int | None) -> b
 def _has_features(session: Session, project_id: int) -> bool:
     """Return whether features were computed: before that, a refresh would find nothing."""
     done = select(Job.id).where(
-        Job.project_id == project_id, Job.kind.in_(("features", "train")), Job.state == "done"
+        Job.project_id == project_id,
+        Job.kind.in_(("features", "train")),
+        Job.state.in_(("running", "done")),  # running: it is about to end
     )
     return session.scalar(done.limit(1)) is not None

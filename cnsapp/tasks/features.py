@@ -78,7 +78,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
         return {"computed": None, "goes_on_as": rest}
     follow_features(app.store, project_id=project_id)
     if n:
-        suggestion_runs.refresh_after_features(app.store, project_id=project_id)
+        suggestion_runs.refresh_soon(app.store, project_id=project_id)
     return {"computed": n, "failed": failures.files[:200]}
 
 
