@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 
@@ -16,13 +17,16 @@ from db.models import Image, Suggestion
 from db.queries import chunks
 from db.session import Store
 
+ENOUGH_AT_RANDOM = 50  # held-out images of the random share that are sure enough
+
 
 @dataclass(frozen=True)
 class Offer:
     """What accepting every suggestion from a confidence on would do.
 
     `expected` wrong labels among `image_ids`, with the interval of the held-out share `wrong` of
-    `n`; None where no held-out image was so sure.
+    `n`; None where no held-out image was so sure. `at_random`: those are of the queue's random
+    share alone, since images that were chosen because they are hard say too little good.
     """
 
     threshold: float
@@ -31,6 +35,7 @@ class Offer:
     per_class: dict[int, int]
     n: int
     wrong: int
+    at_random: bool = False
     expected: float | None = None
     interval: tuple[float, float] | None = None
 
@@ -87,7 +92,7 @@ def offer(
         ).all()
     found = [(i, meanings.get(c, c)) for i, c in rows if among is None or i in among]
     kept = [(i, c) for i, c in found if c is not None and (class_ids is None or c in class_ids)]
-    n, wrong = _held_out(run, threshold)
+    n, wrong, at_random = _held_out(run, threshold)
     per_class: dict[int, int] = {}
     for _, class_id in kept:
         per_class[class_id] = per_class.get(class_id, 0) + 1
@@ -98,6 +103,7 @@ def offer(
         per_class=per_class,
         n=n,
         wrong=wrong,
+        at_random=at_random,
         expected=len(kept) * wrong / n if n else None,
         interval=wilson_interval(wrong, n),
     )
@@ -121,12 +127,20 @@ def accept(store: Store, offered: Offer, *, project_id: int, annotator: str) -> 
     )
 
 
-def _held_out(run: Run, threshold: float) -> tuple[int, int]:
-    """Return how many held-out images were so sure, and how many of these were wrong.
+def _held_out(run: Run, threshold: float) -> tuple[int, int, bool]:
+    """Return how many held-out images were so sure, how many of these wrong, if drawn at random.
 
-    The figures know some thresholds; the next lower one is asked, which is on the safe side.
+    Random ones are asked alone where there are enough of them that are so sure.
     """
-    table = [row for row in run.figures.get("thresholds", []) if row["threshold"] <= threshold]
+    n, wrong = _above(run.figures.get("at_random") or {}, threshold)
+    if n >= ENOUGH_AT_RANDOM:
+        return n, wrong, True
+    return *_above(run.figures, threshold), False
+
+
+def _above(figures: dict[str, Any], threshold: float) -> tuple[int, int]:
+    """The figures know some thresholds; the next lower one is asked, which is on the safe side."""
+    table = [row for row in figures.get("thresholds", []) if row["threshold"] <= threshold]
     return (int(table[-1]["n"]), int(table[-1]["wrong"])) if table else (0, 0)
 
 

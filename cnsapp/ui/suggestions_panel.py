@@ -171,7 +171,8 @@ def expectation(offered: Offer, by_id: Mapping[int, ClassView]) -> str:
     low, high = (round(share * n) for share in offered.interval)
     said += (
         f"About **{round(offered.expected):,}** of them will be wrong ({low:,} to {high:,}): of "
-        f"{words.plural(offered.n, 'held-out image')} so sure, {offered.wrong:,} "
+        f"{words.plural(offered.n, 'held-out image')} so sure"
+        f"{', all picked at random' if offered.at_random else ''}, {offered.wrong:,} "
         f"{'was' if offered.wrong == 1 else 'were'} wrong."
     )
     if offered.n < FEW:
