@@ -42,8 +42,8 @@ class Image(Base):
     The same bytes may stand under several names of one import; they are stored, thumbnailed and
     learnt from once (ADR 3).
 
-    `current_*` are derived from the label events by `db.deciding.refresh_current` in the transaction
-    that appends the events; they exist so that a grid of a million images filters in milliseconds.
+    `current_*` are derived from the label events by `db.deciding.refresh_current`, in the
+    transaction that appends the events, so that a grid of a million images filters quickly.
     """
 
     __tablename__ = "image"

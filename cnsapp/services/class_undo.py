@@ -28,7 +28,6 @@ from cnsapp.services.class_changes import (
 )
 from cnsapp.services.settling import settle, to_settle
 from cnsapp.services.suggestion_runs import refresh_soon
-from cnsapp.services.suggestion_runs import refresh_after_change
 from db.deciding import is_void, refresh_current
 from db.models import ClassEvent, LabelClass, LabelEvent, Project
 from db.queries import chunks, insert_new
@@ -67,7 +66,6 @@ def undo_class_change(
         done = _turned(session, project_id, before, event.id, "undo", who, moved)
     settle(store, project_id, progress)
     refresh_soon(store, project_id=project_id)
-    refresh_after_change(store, project_id=project_id)
     return done
 
 
@@ -105,7 +103,6 @@ def redo_class_change(
     _turn_labels(store, project_id, event.action, "redo", who)
     settle(store, project_id, progress)
     refresh_soon(store, project_id=project_id)
-    refresh_after_change(store, project_id=project_id)
     return done
 
 

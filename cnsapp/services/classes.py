@@ -43,7 +43,6 @@ from cnsapp.services.class_undo import (
 )
 from cnsapp.services.settling import settle, to_settle
 from cnsapp.services.suggestion_runs import refresh_soon
-from cnsapp.services.suggestion_runs import refresh_after_change
 from cnsapp.services.undoing import CLASS_ACTION
 from db.deciding import consensus_rule
 from db.models import Image, LabelClass, Project
@@ -265,7 +264,6 @@ def _take_away(
         done = _noted(session, row.project_id, before, kind, who, words, class_id)
     settle(store, row.project_id, progress)
     refresh_soon(store, project_id=row.project_id)
-    refresh_after_change(store, project_id=row.project_id)
     return done
 
 

@@ -83,7 +83,8 @@ def export_labels(app: App, *, project_id: int, out: Path) -> Exported:
     """Write the current labels as CSV: the columns `LABEL_COLUMNS`.
 
     The labels of excluded images are among them: their status is “excluded”, of others “ok”.
-    `source` tells labels by hand from accepted suggestions, imports and so on. Where the project has metadata, a column ``meta_<name>`` follows for each of its names.
+    `source` tells labels by hand from accepted suggestions, imports and so on. Where the project
+    has metadata, a column ``meta_<name>`` follows for each of its names.
 
     UTF-8 with a byte-order mark, so that Excel shows accents and umlauts; read it in Python with
     ``encoding="utf-8-sig"``. Cells that a spreadsheet would run as formulas begin with an

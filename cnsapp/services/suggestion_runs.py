@@ -123,13 +123,6 @@ def refresh_soon(store: Store, *, project_id: int) -> int | None:
         return add_job(session, kind=KIND, project_id=project_id)
 
 
-def refresh_after_change(store: Store, *, project_id: int) -> int | None:
-    """Ask for new suggestions after the classes changed; return the job, or None."""
-    if newest_run(store, project_id=project_id) is None:
-        return None
-    return refresh_after_features(store, project_id=project_id)
-
-
 def newest_in(session: Session, project_id: int) -> Run | None:
     """Return the newest refresh that was finished, in the caller's look at the database."""
     row = session.scalars(_finished(project_id).limit(1)).first()

@@ -24,7 +24,7 @@ MOST_EVENTS = 10_000  # in one answer, beyond its first step: a label on 5,000 i
 class UndoStep:
     """One action that can be taken back or brought back: its events as (client, seq, image id).
 
-    `class_id` is None where they gave several classes. `last_event` is where the list goes on behind.
+    `class_id` is None where they gave several classes. `last_event`: the list goes on behind it.
     """
 
     action: str

@@ -15,6 +15,7 @@ from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError
 from cnsapp.imaging.reader import read_image
 from cnsapp.imaging.thumbs import make_thumbs
+from cnsapp.services.classes import rename_class
 from cnsapp.services.exports import (
     export_dataset,
     export_labels,
@@ -23,7 +24,6 @@ from cnsapp.services.exports import (
     removed_words,
 )
 from cnsapp.services.importing import import_folder
-from cnsapp.services.classes import rename_class
 from cnsapp.services.projects import create_project
 from cnsapp.services.tables import csv_file, plain_cell, safe_cell
 from cnsapp.tasks.maps import as_rgba, over, save_whole
