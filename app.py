@@ -9,7 +9,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 if get_script_run_ctx(suppress_warning=True) is None:  # imported by the server
     from cnsapp.ui import start
 
-    app = st.App(__file__, routes=start.routes(), lifespan=start.lifespan)
+    app = st.App(
+        __file__, routes=start.routes(), lifespan=start.lifespan, middleware=start.middleware()
+    )
 else:
     from cnsapp.ui import frame
 

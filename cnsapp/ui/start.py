@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 from streamlit.runtime.pages_manager import PagesManager
 
@@ -82,6 +83,13 @@ def routes() -> list[BaseRoute]:
         *http_routes(app), *label_routes(app), *note_routes(app), *queue_routes(app),
         *pictures.routes(app), *tiles_http.routes(app), *looks_http.routes(app),
     ]  # fmt: skip
+
+
+def middleware() -> list[Middleware]:
+    """Return what stands between the server and the browser."""
+    from cnsapp.ui.base_address import BaseAddress, page_names
+
+    return [Middleware(BaseAddress, names=page_names())]
 
 
 @asynccontextmanager
