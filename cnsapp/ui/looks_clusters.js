@@ -3,7 +3,7 @@
 const MOUNTED = new WeakMap();
 const INLINE = 9; // classes with a button of their own in every row; the others share a list
 const TRIES = 4;
-const CLEAR = "Clear: far nearer to the middle of this cluster than to any other, as half of all images are. The pictures are spread over the clear ones, from the most typical to the least clear. The others lie on a border: label them one by one, or leave them to suggestions.";
+const CLEAR = "Clear: far nearer to the middle of this cluster than to any other, as half of all images are. The pictures are spread over the clear ones, from the most typical to the least clear. The others lie on a border: label them one by one, for suggestions learnt from clear images alone are too sure of them.";
 const count = (n) => n.toLocaleString("en-US");
 const plural = (n, one) => `${count(n)} ${n === 1 ? one : `${one}s`}`;
 
@@ -98,7 +98,7 @@ function paint(s, row) {
   if (done && !done.error) return act.replaceChildren(...whatWasDone(s, row, done));
   const n = todo(s, row);
   if (!n) {
-    const words = !row.clear ? "No image of it is clear: open it, or leave it to suggestions." : "All clear ones are looked at.";
+    const words = !row.clear ? "No image of it is clear: open it, or label it one by one." : "All clear ones are looked at.";
     return act.replaceChildren(node("span", "quiet", words));
   }
   const what = row.clear === 1 ? "the clear one" : n < row.clear ? `the ${count(n)} clear ones left` : `the ${count(n)} clear ones`;

@@ -24,9 +24,10 @@ NAMED = 3  # classes of a cluster's labels that are named
 HOW = (
     "Clear images are far nearer to the middle of their cluster than to any other; half of all "
     "images are. The six pictures are spread over those to label, from the most typical to the "
-    "least clear: where all six are of one class, the others nearly always are too. Images on the "
-    "border of a cluster are better labelled one by one, or left to suggestions. ↑ and ↓ frame "
-    "another cluster. There are more clusters than classes on purpose."
+    "least clear: where all six are of one class, the others nearly always are too, if looks tell "
+    "your classes apart. Images on a border are better labelled one by one: suggestions learnt from "
+    "clear images alone are too sure of them. ↑ and ↓ frame another cluster. There are more "
+    "clusters than classes on purpose."
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
-from sqlalchemy import update
+from sqlalchemy import select, update
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -268,8 +268,9 @@ def test_the_clear_images_of_a_cluster_are_labelled_as_one_action_and_taken_back
     assert looks.label_clear(store, **asked).stored == 0  # sent again
     assert states() == before | dict.fromkeys(wanted, colon)
     with store.reading() as session:
-        events = session.query(LabelEvent).filter_by(annotator="bob").all()
-    assert {(e.action, e.source, e.class_id) for e in events} == {("looks-0001", "bulk", colon)}
+        events = session.scalars(select(LabelEvent).where(LabelEvent.annotator == "bob")).all()
+        said = {(e.action, e.source, e.class_id) for e in events}
+    assert said == {("looks-0001", "bulk", colon)}
     with pytest.raises(NotFoundError, match="nothing of yours"):
         looks.take_back(store, project_id=project, annotator="ann", action="looks-0001")
     for _ in range(2):  # sent again
@@ -294,7 +295,7 @@ def test_the_clear_images_of_a_cluster_are_labelled_as_one_action_and_taken_back
     with pytest.raises(InvalidInputError, match="“looks-1” is no name of an action"):
         looks.label_clear(store, **(asked | {"action": "looks-1"}))  # none could take it back
     with pytest.raises(InvalidInputError, match="not in this project"):
-        looks.label_clear(store, **(asked | {"class_id": 999, "action": "looks-0004"}))
+        looks.label_clear(store, **(asked | {"class_id": 999, "also_labelled": True}))
 
 
 def test_the_route_labels_clear_images_and_refuses_what_it_does_not_understand(
