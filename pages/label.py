@@ -132,7 +132,9 @@ def label_pictures(
         )
         settings = label_settings.read_settings(here.app.store, project_id=project.id)
         mine = only_mine(here, project, blind=settings.blind)
-        if mine and not (single and settings.blind):  # a blind queue still shares the work
+        # a blind queue still shares the work: who labelled what is not told by that
+        shared = single and settings.blind and chosen.state == "unlabelled"
+        if mine and not shared:
             chosen = replace(chosen, own=here.annotator)
         if single:
             wish = one_by_one.choose_next(here, classes, blind=settings.blind)

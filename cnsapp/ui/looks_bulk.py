@@ -9,6 +9,7 @@ import streamlit as st
 
 from cnsapp.services import bulk, looks, viewing
 from cnsapp.services.images import Counts
+from cnsapp.services.own_labels import labels_of
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.ui import frame, words
 from cnsapp.ui.frame import Here
@@ -84,9 +85,11 @@ def show_chosen(
         if ids:
             _label_all(place, ids, key)
     _say_done(place)
+    store = place.here.app.store
+    items = looks.list_items(store, image_ids=ids[:PAGE_SIZE])
     labeller(
         key=key,
-        images=looks.list_items(place.here.app.store, image_ids=ids[:PAGE_SIZE]),
+        images=labels_of(store, items, place.here.annotator) if place.blind else items,
         classes=place.classes,
         project_id=place.project.id,
         annotator=place.here.annotator,
@@ -96,6 +99,7 @@ def show_chosen(
         empty=empty,
         um_per_px=viewing.um_per_px(place.here.app.store, project_id=place.project.id),
         blind=place.blind,
+        whose="mine" if place.blind else "all",
         on_like=look_like,
     )
 

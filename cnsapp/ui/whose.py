@@ -21,10 +21,10 @@ def only_mine(here: Here, project: ProjectView, *, blind: bool) -> bool:
 
     It is offered where somebody else has labelled; in a blind project there is no choice.
     """
+    if blind:  # who has not said their name yet sees nobody's labels
+        return True
     if not here.annotator:
         return False
-    if blind:
-        return True
     asked = st.query_params.get(KEY) == MINE
     known = people.list_annotators(here.app.store, project_id=project.id)
     if not asked and not set(known) - {here.annotator}:

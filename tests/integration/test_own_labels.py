@@ -168,3 +168,28 @@ def test_consensus_waits_parts_and_is_settled_by_an_adjudicator(world: World) ->
         world.store, project_id=world.project_id, rule=ConsensusRule("latest")
     )
     assert world.state(0) == ("label", world.class_ids[1])
+
+
+def test_a_blind_project_answers_with_ones_own_whatever_the_page_asks(
+    world: World, client: TestClient
+) -> None:
+    label_settings.change_settings(world.store, project_id=world.project_id, blind=True)
+    event = world.event(0, cls=2)
+    message = {"project_id": world.project_id, "annotator": "maria", "events": [event]}
+    (image,) = client.post("/api/labels", json=message, headers=HERE).json()["images"]
+    assert (image["class_id"], image["disputed"]) == (world.class_ids[2], False)
+    asked = {
+        "project_id": world.project_id, "annotator": "maria", "holder": "a tab of hers",
+        "strategy": "in-order", "filter": {"state": "all"},
+    }  # fmt: skip
+    taken = client.post("/api/queue/next", json=asked, headers=HERE).json()["images"]
+    asked |= {"annotator": "carl", "filter": json.dumps({"state": "all"})}
+    asked["project"] = asked.pop("project_id")
+    client.post(
+        "/api/queue/release", headers=HERE,
+        json={"project_id": world.project_id, "holder": "a tab of hers"},
+    )  # fmt: skip
+    looked = client.get("/api/queue/next", params=asked).json()["images"]
+    assert len(taken) == len(looked) == 8
+    assert {row["id"]: row["class_id"] for row in taken}[world.image_ids[1]] is None
+    assert {row["state"] for row in looked} == {"none"}

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
 from cnsapp.http import require_same_origin
-from cnsapp.services import labels, suggestion_runs
+from cnsapp.services import label_settings, labels, suggestion_runs
 
 MOST_BYTES = 1_000_000  # of a message; 2,000 events are half of it
 UNDO_STEPS = 50  # in one answer; the browser asks again when they are used up
@@ -39,7 +39,8 @@ def routes(app: App) -> list[Route]:
             project_id=project_id,
             annotator=annotator,
             events=events,
-            own=message.get("whose") == "mine",
+            own=message.get("whose") == "mine"
+            or await run_in_threadpool(_is_blind, app, project_id),
         )
         # behind the answer: who labels does not wait for it
         after = BackgroundTask(_refresh_suggestions, app, project_id)
@@ -72,6 +73,11 @@ def routes(app: App) -> list[Route]:
         Route("/api/labels/undo", _in_words(get_undo), methods=["GET"]),
         Route("/api/labels/redo", _in_words(get_redo), methods=["GET"]),
     ]
+
+
+def _is_blind(app: App, project_id: int) -> bool:
+    """Return whether nobody is told what others say: also a page from before that was decided."""
+    return label_settings.read_settings(app.store, project_id=project_id).blind
 
 
 def _refresh_suggestions(app: App, project_id: int) -> None:

@@ -21,7 +21,7 @@ from cnsapp.services.images import ImageFilter
 from cnsapp.services.own_labels import labels_of
 from cnsapp.services.queueing import Handed, QueuedImage, Wish
 from cnsapp.ui.labeller import row_of
-from cnsapp.ui.labeller.http import _in_words, _read_message
+from cnsapp.ui.labeller.http import _in_words, _is_blind, _read_message
 
 MOST = 100  # images handed out in one answer
 MOST_NAMED = 50_000  # images that a message may name
@@ -36,8 +36,7 @@ def routes(app: App) -> list[Route]:
     async def look(request: Request) -> Response:
         wish = _wish(request.query_params)
         n = _whole(request.query_params.get("n", "20"), 1, MOST)
-        handed = await run_in_threadpool(queueing.look_ahead, app.store, wish, n=n)
-        return JSONResponse(_answer(handed), headers=FRESH)
+        return await run_in_threadpool(_look_ahead, app, wish, n)
 
     async def take(request: Request) -> Response:
         require_same_origin(request)
@@ -63,6 +62,14 @@ def routes(app: App) -> list[Route]:
     ]
 
 
+def _look_ahead(app: App, wish: Wish, n: int) -> Response:
+    handed = queueing.look_ahead(app.store, wish, n=n)
+    again = wish.strategy in (queueing.SECOND, queueing.SELF)
+    if not again and _is_blind(app, wish.project_id):
+        handed = replace(handed, images=labels_of(app.store, handed.images, wish.annotator))
+    return JSONResponse(_answer(handed), headers=FRESH)
+
+
 def _hand_out(app: App, message: Mapping[str, Any]) -> Response:
     wish = _wish(message)
     handed = queueing.hand_out(
@@ -79,8 +86,9 @@ def _hand_out(app: App, message: Mapping[str, Any]) -> Response:
     )
     # what a page that was loaded again had in hand, or behind it
     shown = queueing.shown_again(app.store, wish, _ids(message, "show"))
-    blind = wish.strategy in (queueing.SECOND, queueing.SELF)  # not even what they said themselves
-    if message.get("whose") == "mine" and not blind:  # nothing that others said leaves the server
+    again = wish.strategy in (queueing.SECOND, queueing.SELF)  # not even what they said themselves
+    mine = message.get("whose") == "mine" or _is_blind(app, wish.project_id)
+    if mine and not again:  # nothing that others said leaves the server
         handed = replace(handed, images=labels_of(app.store, handed.images, wish.annotator))
         shown = labels_of(app.store, shown, wish.annotator)
     return JSONResponse(_answer(handed, shown), headers=FRESH)
