@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 WAIT = 0.6  # seconds for a better order; then the one that is there is used, and said to be old
-MOST_HELD, LEAST_HELD = 100, 2  # images in one person's hands
+MOST_HELD, LEAST_HELD = 100, 5  # images in one person's hands
 DRAWN = (SMART, RANDOM, LOOK_ALIKES)
 
 
@@ -199,8 +199,8 @@ def _fair_share(store: Store, wish: Wish, holder: str) -> int:
     left = tally.get("images", 0) - sum(
         tally.get(f"state:{state}", 0) for state in ("label", "skip", "unsure")
     )
-    # half of it, and one person more than there are: who comes next finds something too
-    return max(LEAST_HELD, min(MOST_HELD, left // (2 * (people + 1))))
+    # half of it: who comes next finds something too
+    return max(LEAST_HELD, min(MOST_HELD, left // (2 * people)))
 
 
 def look_ahead(store: Store, wish: Wish, *, n: int = 20) -> Handed:

@@ -7,7 +7,6 @@
 
 const HOLD = 20; // images in hand, the one on screen among them
 const LOW = 12; // with fewer, more are asked for
-const DRY = 1000; // ms after an answer that brought nothing new
 const RENEW = 45000; // ms between two words with the server while somebody is there
 const IDLE = 600000; // ms without a key or a movement: then others may have the images
 const PAST = 30; // images before the reload that are fetched at once; the rest when one goes back
@@ -36,7 +35,7 @@ function fillQueue(s) {
     sign, holder: randomId(), before: kept.holder, reasons: new Map(kept.ahead), past: kept.past,
     done: new Set(), // labelled, skipped or unsure here: what a label was given to needs no lease
     held: new Set(), // leased, as far as we know
-    version: "", more: true, dry: 0, asking: false, fails: 0, timer: 0, rechosen: 0, heard: Date.now(), answer: null,
+    version: "", more: true, left: Infinity, asking: false, fails: 0, timer: 0, rechosen: 0, heard: Date.now(), answer: null,
   };
   s.images = [];
   s.at = new Map();
@@ -57,7 +56,8 @@ function leaveQueue(s, reload = false) {
   const q = s.queue;
   if (!q) return;
   rememberQueue(s);
-  const body = JSON.stringify({ project_id: JSON.parse(q.sign)[0], holder: q.holder });
+  const images = [...q.held].filter((id) => !s.ahead.has(id));
+  const body = JSON.stringify({ project_id: JSON.parse(q.sign)[0], holder: q.holder, images });
   fetch("/api/queue/release", { method: "POST", headers: { "Content-Type": "application/json" }, body, keepalive: true, credentials: "same-origin" }).catch(() => {});
   if (reload) return; // if the page stays after all, its next word with the server leases again
   q.stop.abort();
@@ -80,7 +80,9 @@ function askForMore(s) {
   const q = s.queue;
   if (!q || q.asking || q.fails) return;
   if (q.past.length && s.pos < 5) return void askQueue(s);
-  if (q.more && inHand(s).length < LOW && Date.now() - q.dry > DRY) askQueue(s);
+  const n = inHand(s).length;
+  // of the last images one holds a share only: asked at each image that is done, not over and over
+  if (q.more && n < LOW && n < q.left) askQueue(s);
 }
 
 async function askQueue(s, giveBack = []) {
@@ -93,7 +95,8 @@ async function askQueue(s, giveBack = []) {
   const ahead = first ? [...q.reasons.keys()] : [];
   const keep = [...ahead, ...inHand(s).map((row) => row.id)];
   const kept = new Set(keep);
-  const done = [...q.held].filter((id) => !kept.has(id));
+  // what is labelled but not stored yet stays ours: else somebody is handed it in that moment
+  const done = [...q.held].filter((id) => !kept.has(id) && !s.ahead.has(id));
   let answer = null;
   try {
     answer = await postQueue({
@@ -111,8 +114,8 @@ async function askQueue(s, giveBack = []) {
   } finally {
     q.asking = false;
   }
-  if (answer) takeHanded(s, answer, { first, back, ahead, kept, asked: HOLD - keep.length });
-  const rest = answer && !inHand(s).length ? RENEW / 5 : RENEW;
+  if (answer) takeHanded(s, answer, { first, back, ahead, kept, done: [...done, ...giveBack], asked: HOLD - keep.length });
+  const rest = answer && !inHand(s).length ? RENEW / 10 : RENEW;
   const wait = q.fails ? Math.min(5000, 250 * 2 ** Math.min(q.fails, 5)) : rest;
   q.timer = setTimeout(() => wakeQueue(s), wait * (0.8 + Math.random() * 0.4));
   if (!answer) s.paint([]);
@@ -172,9 +175,10 @@ function takeHanded(s, answer, asked) {
   q.reasons = new Map();
   setImages(s, [...back, ...rows, ...again, ...fresh], here);
   if (asked.first) s.pos = firstPlace(s, back.length);
-  q.held = new Set([...asked.kept, ...answer.images.map((row) => row.id)].filter((id) => !gone.has(id)));
+  for (const id of [...asked.done, ...gone]) q.held.delete(id);
+  for (const id of [...asked.kept, ...answer.images.map((row) => row.id)]) if (!gone.has(id)) q.held.add(id);
   if (asked.asked > 0) q.more = answer.more;
-  q.dry = fresh.length ? 0 : Date.now(); // our share of the last images is in hand: others have the rest
+  q.left = inHand(s).length;
   s.paint([]);
   lookAhead(s);
   rechoose(s, answer, asked.first);
