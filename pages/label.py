@@ -98,7 +98,7 @@ def label_images(
         "View",
         [GRID, SINGLE, *PANELS],
         key="view",
-        default=GRID,
+        default=None if "view" in st.session_state else GRID,  # “Similar” may have set it
         required=True,
         bind="query-params",
         label_visibility="collapsed",
