@@ -15,7 +15,13 @@ def register(cli: typer.Typer) -> None:
     cli.command("accept")(accept)
 
 
-def suggest(project: ProjectName, as_json: JsonFlag = False) -> None:
+def suggest(
+    project: ProjectName,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait and say how good they are.")
+    ] = True,
+    as_json: JsonFlag = False,
+) -> None:
     """Make the suggestions of a project anew and wait; say how good they are."""
     from cnsapp.services import suggestion_runs
     from cnsapp.services.projects import get_project
@@ -23,6 +29,9 @@ def suggest(project: ProjectName, as_json: JsonFlag = False) -> None:
     app = opened()
     view = get_project(app.store, project=project)
     job_id = suggestion_runs.refresh(app.store, project_id=view.id, requested_by=who(None))
+    if not wait:
+        answer({"job_id": job_id}, [f"Job {job_id} makes them."], as_json)
+        return
     result = finish(app, job_id).result
     run = suggestion_runs.newest_run(app.store, project_id=view.id)
     facts: dict[str, Any] = {"job_id": job_id, **result}
