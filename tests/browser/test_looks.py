@@ -25,15 +25,17 @@ TONES = {"light": lambda n: n > 600, "dark": lambda n: n < 200}
 class Looks(World):
     """Sixty pictures in three heaps that lie beside each other on the map, a cluster each."""
 
-    def __init__(self, live: LiveApp, page: Any, folder: Path) -> None:
+    def __init__(self, live: LiveApp, page: Any, folder: Path, n: int = N) -> None:
         super().__init__(live, page, folder)
         self.ids = [item.id for item in self.items()]
-        heap = np.repeat([0, 1, 2], [LEFT, MIDDLE, N - LEFT - MIDDLE])
+        heap = np.repeat([0, 1, 2], [LEFT, MIDDLE, n - LEFT - MIDDLE])
         rng = np.random.default_rng(2)
-        rows = np.eye(8)[heap] + 0.1 * rng.normal(size=(N, 8))
+        rows = np.eye(8)[heap] + 0.1 * rng.normal(size=(n, 8))
         self.rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        places = np.stack([10.0 * heap, np.zeros(N)], axis=1) + rng.uniform(-1, 1, (N, 2))
-        index_of(self.store, self.project_id, self.rows, clusters=heap, places=places)
+        places = np.stack([10.0 * heap, np.zeros(n)], axis=1) + rng.uniform(-1, 1, (n, 2))
+        ratio = rng.permutation(n) / n
+        self.heap, self.clear = heap, ratio < 0.5
+        index_of(self.store, self.project_id, self.rows, clusters=heap, places=places, ratio=ratio)
         self.visitor = Visitor(live, page)
 
     def open_looks(self, more: str = "") -> None:
@@ -60,6 +62,15 @@ class Looks(World):
         for x, y in ((x2, y1), (x2, y2), (x1, y2), (x1, y1 + 4)):
             mouse.move(x, y, steps=8)
         mouse.up()
+
+    def row(self, cluster: int) -> Any:
+        """Return the row of a cluster in the list."""
+        return self.page.locator(f'.clusters .row[data-id="{cluster}"]')
+
+    def numbers(self) -> list[int]:
+        """Return the clusters in the order of the list."""
+        rows = self.page.locator(".clusters .row")
+        return [int(i) for i in rows.evaluate_all("all => all.map((r) => r.dataset.id)")]
 
     def cells(self) -> list[int]:
         """Return the images of the grid in their order."""
@@ -117,6 +128,24 @@ def test_what_is_outlined_on_the_map_is_labelled_at_once_and_taken_back(shown: L
     assert shown.visitor.elsewhere == []
 
 
+def test_an_outline_of_more_than_a_grid_shows_says_what_to_do(
+    live_app: LiveApp, page: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    make_pictures(folder, 205)
+    shown = Looks(live_app, page, folder, n=205)
+    shown.open_map()
+    shown.around(0.01, 0.99)
+    shown.page.get_by_text("200 of them are shown. Draw a smaller outline to see").wait_for()
+    wait_until(
+        lambda: len(shown.cells()) == 200 or page.wait_for_timeout(100),
+        PATIENCE, lambda: f"{len(shown.cells())} cells",
+    )  # fmt: skip
+    shown.label_all("looks_map_grid", shown.classes[0].name)
+    page.get_by_text(f"205 images labelled as {shown.classes[0].name}.").wait_for()
+    assert len(shown.labels_of()) == 205
+
+
 def test_browser_and_server_agree_on_what_an_outline_holds(shown: Looks) -> None:
     shown.open_map()
     for right in (0.2, 0.47, 0.55, 0.99):
@@ -157,9 +186,11 @@ def test_a_point_shows_its_picture_and_its_name(shown: Looks) -> None:
 
 def test_a_cluster_is_labelled_as_a_whole_but_for_what_has_a_label(shown: Looks) -> None:
     shown.open_looks("&looks_by=Clusters")
-    shown.page.get_by_text("3 clusters of images that look alike").wait_for()
-    shown.page.locator(".st-key-looks_open_0 button").click()
+    shown.row(0).get_by_role("button", name="Open").click()
     shown.wait_for_cells(shown.ids[:LEFT])
+    clear = [i for i, is_clear in zip(shown.ids, shown.clear, strict=True) if is_clear]
+    n_border = LEFT - len(set(clear) & set(shown.ids[:LEFT]))
+    assert shown.page.locator(".badge:visible", has_text="border").count() == n_border > 0
     first = shown.cells()[0]
     shown.cell(0).click()
     shown.page.keyboard.press(shown.classes[0].hotkey or "1")  # one by hand, the others at once
@@ -174,8 +205,86 @@ def test_a_cluster_is_labelled_as_a_whole_but_for_what_has_a_label(shown: Looks)
     assert {named[i] for i in shown.ids[:LEFT] if i != first} == {chosen.id}
     assert {named[i] for i in shown.ids[LEFT:]} == {None}
     shown.page.locator(".st-key-looks_back button").click()
-    shown.page.get_by_text("45 images have no label yet").wait_for()
-    shown.page.get_by_text("15 labelled:").wait_for()
+    shown.row(0).get_by_text("15 labelled").wait_for()
+    assert shown.numbers()[-1] == 0  # nothing is left in it: it went to the end
+
+
+def test_keys_label_the_clear_images_of_one_cluster_after_the_other(shown: Looks) -> None:
+    shown.open_looks("&looks_by=Clusters")
+    shown.page.locator(".clusters .row.current").wait_for()
+    order = shown.numbers()
+    n_clear = [int((shown.clear & (shown.heap == k)).sum()) for k in order]
+    assert n_clear == sorted(n_clear, reverse=True)
+    shown.row(order[0]).get_by_text(f"Label the {n_clear[0]} clear ones as").wait_for()
+    assert shown.row(order[0]).locator("img").count() == 6
+    one, other = shown.classes[1], shown.classes[3]
+    shown.page.keyboard.press(one.hotkey or "2")
+    shown.page.keyboard.press(other.hotkey or "4")  # at once: the frame moved on meanwhile
+    for at, chosen in ((0, one), (1, other)):
+        said = f"{n_clear[at]} images labelled as {chosen.name}"
+        shown.row(order[at]).get_by_text(said).wait_for()
+    due = {}
+    for i, is_clear, k in zip(shown.ids, shown.clear, shown.heap.tolist(), strict=True):
+        at = order.index(k)
+        due[i] = (one.id, other.id, None)[at] if is_clear else None
+    assert {item.id: item.class_id for item in shown.items()} == due
+    events = shown.labels_of()
+    assert {(e.annotator, e.source) for e in events} == {("maria", "bulk")}
+    assert len({e.action for e in events}) == 2
+
+    shown.page.keyboard.press("u")  # the last one
+    shown.row(order[1]).get_by_text(f"Label the {n_clear[1]} clear ones as").wait_for()
+    shown.row(order[0]).get_by_role("button", name="Undo").click()
+    shown.row(order[0]).get_by_text(f"Label the {n_clear[0]} clear ones as").wait_for()
+    assert {item.state for item in shown.items()} == {"none"}
+    shown.page.keyboard.press("ArrowDown")
+    shown.row(order[1]).get_by_role("button", name=f"as {other.name}").click()
+    shown.row(order[1]).get_by_text(f"{n_clear[1]} images labelled as {other.name}").wait_for()
+    shown.page.reload()
+    shown.row(order[1]).get_by_text("All clear ones are looked at.").wait_for()
+    assert shown.numbers() == [order[0], order[2], order[1]]
+    shown.visitor.no_traceback()
+
+
+def test_clusters_that_were_sorted_anew_meanwhile_are_not_labelled(shown: Looks) -> None:
+    shown.open_looks("&looks_by=Clusters")
+    shown.page.locator(".clusters .row.current").wait_for()
+    first = shown.numbers()[0]
+    index_of(shown.store, shown.project_id, shown.rows, clusters=shown.heap[::-1].copy())
+    shown.page.keyboard.press(shown.classes[0].hotkey or "1")
+    shown.row(first).get_by_text("The images were sorted anew meanwhile").wait_for()
+    assert shown.labels_of() == []
+
+
+def test_no_page_asks_for_what_is_not_there(shown: Looks) -> None:
+    missing: list[str] = []
+    shown.page.on("response", lambda r: missing.append(r.url) if r.status >= 400 else None)
+    shown.open_looks("&looks_by=Clusters")
+    shown.page.locator(".clusters .row.current").wait_for()
+    shown.page.get_by_role("link", name="Settings").click()
+    shown.page.get_by_role("heading", name="Settings").first.wait_for()
+    shown.page.reload()
+    shown.page.get_by_role("heading", name="Settings").first.wait_for()
+    assert missing == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_clusters_read_well_in_both_looks(shown: Looks, scheme: str) -> None:
+    shown.page.emulate_media(color_scheme=scheme)
+    shown.open_looks("&looks_by=Clusters")
+    shown.page.locator(".clusters .row.current").wait_for()
+    shown.page.keyboard.press(shown.classes[0].hotkey or "1")
+    shown.page.get_by_text("labelled as").first.wait_for()
+    shown.visitor.picture(f"looks-clusters-{scheme}")
+    chip = shown.page.locator(".clusters .chip").first
+    colors = chip.evaluate(
+        "e => { const c = getComputedStyle(e); return [c.color, c.backgroundColor]; }"
+    )
+    tone = [
+        sum(int(float(v)) for v in color[color.index("(") + 1 : -1].split(",")[:3])
+        for color in colors
+    ]
+    assert abs(tone[0] - tone[1]) > 350
 
 
 def test_the_selected_images_of_the_grid_lead_to_similar_ones(shown: Looks) -> None:
@@ -192,6 +301,7 @@ def test_the_selected_images_of_the_grid_lead_to_similar_ones(shown: Looks) -> N
         PATIENCE, lambda: f"{shown.cells()[:5]}…, not {due[:5]}…",
     )  # fmt: skip
     assert f"like={asked[0]}%2C{asked[1]}" in shown.page.url
+    assert "default value" not in shown.live.log.read_text()  # a warning of Streamlit's
     shown.page.reload()  # the address is enough
     shown.page.locator(".badge").first.wait_for()
     assert shown.cells() == due
