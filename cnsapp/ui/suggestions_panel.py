@@ -16,6 +16,7 @@ from cnsapp.ui import frame, words
 from cnsapp.ui.components import Tile, gallery, thumb_url
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import BULK_STAMP
+from cnsapp.ui.tables import Column, table
 
 LOOK_SECONDS = 4  # between two looks whether new suggestions have come
 SHOWN = 12  # of the least sure ones that would be accepted
@@ -29,11 +30,12 @@ def suggestion_button(here: Here, project: ProjectView, classes: list[ClassView]
     if done := st.session_state.pop(DONE, None):
         st.toast(done, icon=":material/check:")
     popover = st.popover(
-        "Suggestions",
+        "Suggestions",  # another name would be another popover, and close this one
         icon=":material/wand_stars:",
         key=OPEN,
         on_change="rerun",
-        help="What a quick model thinks of the images without a label. A accepts one.",
+        help="What a quick model thinks of the images without a label, and how often it is right "
+        "on labels it had not seen. A accepts one.",
     )
     with popover, st.container(width=460):
         _state(here, project, now)
@@ -130,6 +132,9 @@ def _accept(here: Here, project: ProjectView, classes: list[ClassView], run: Run
         class_ids=only or None,
     )
     st.markdown(expectation(offered, by_id))
+    with st.expander("Compare confidences", expanded=not offered.image_ids):
+        table([Column("From", number=True), Column("Without a label", number=True),
+               Column("Wrong of held-out", number=True)], comparison(run))  # fmt: skip
     if not offered.image_ids:
         return
     st.button(
@@ -153,6 +158,18 @@ def _accept(here: Here, project: ProjectView, classes: list[ClassView], run: Run
         side=64,
         row=True,
     )
+
+
+def comparison(run: Run) -> list[tuple[str, str, str]]:
+    """Return for each confidence how many images have it, and the held-out error, as HTML."""
+    rows = []
+    for row in run.figures.get("thresholds", []):
+        wrong = words.NONE
+        if row["interval"]:
+            low, high = row["interval"]
+            wrong = f"{row['error']:.0%} ({low:.0%} to {high:.0%}, n = {row['n']:,})"
+        rows.append((f"{row['threshold']:.0%}", f"{row['n_open']:,}", wrong))
+    return rows
 
 
 def expectation(offered: Offer, by_id: Mapping[int, ClassView]) -> str:

@@ -44,6 +44,8 @@ def test_suggestions_come_by_themselves_are_accepted_together_and_taken_back(
     page.get_by_role("button", name="Suggestions").click()
     page.get_by_text("Accept the sure ones together").wait_for()
     PICTURES.mkdir(parents=True, exist_ok=True)
+    page.locator(".st-key-suggest_threshold").wait_for()
+    page.wait_for_timeout(800)
     page.screenshot(path=PICTURES / "suggestions.png")
     slider = page.get_by_role("slider")
     slider.focus()
