@@ -152,6 +152,35 @@ def test_a_second_reading_is_asked_for_and_given_blindly(world: World, other: An
     assert (count.open, count.done) == (19, 1)
 
 
+def test_a_second_reader_is_not_told_that_others_read_otherwise(world: World, other: Any) -> None:
+    readings.ask(
+        world.store, project_id=world.project_id, asked_by="maria",
+        wanted=Wanted(by="cleo", number=20),
+    )  # fmt: skip
+    answers: list[dict[str, Any]] = []
+    other.on(
+        "response",
+        lambda r: answers.append(r.json()) if r.url.endswith("/api/labels") else None,
+    )
+    other.goto(address(world, "cleo", view="One+by+one", next="second+readings"))
+    other.locator(".one .frame img").wait_for()
+    other.wait_for_load_state("networkidle")
+    other.keyboard.press("3")
+    world.wait_for_events(61)
+    other.locator(".saved", has_text="All saved").wait_for()
+    wait_until(lambda: len(answers) == 1 or other.wait_for_timeout(50))
+    (image,) = answers[0]["images"]
+    assert (image["class_id"], image["disputed"]) == (world.classes[2].id, False)
+    other.keyboard.press("ArrowLeft")
+    other.locator(".one .now", has_text=world.classes[2].name).wait_for()
+    assert other.get_by_text("people disagree").count() == 0
+    other.keyboard.press("u")
+    world.wait_for_events(62)
+    wait_until(lambda: len(answers) == 2 or other.wait_for_timeout(50))
+    (image,) = answers[1]["images"]
+    assert (image["state"], image["disputed"]) == ("none", False)
+
+
 def test_one_person_alone_is_told_how_to_go_on(
     live_app: LiveApp, page: Any, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ function whenOf(at) {
 async function openStory(s) {
   const [id] = chosenIds(s);
   if (!id) return s.say("Select an image first.");
+  if (factsOf(s, id).second === "self") return s.say("You are reading this image once more: what you said before is not shown.");
   closePopup(s, false);
   if (!s.story) {
     s.story = el("dialog", "sheet story", { "aria-label": "History of the image", tabindex: "-1" });

@@ -3,6 +3,7 @@
 
 const NOTHING = { state: "none", class_id: null };
 const NO_FACTS = { suggestion: null, tags: [], noted: false, second: "", touched: 0 };
+const BLIND = ["second", "self"]; // readings in which nothing said before may be seen
 const STALE = 5000; // ms: rows of a rerun that began before a tag was stored do not take it off again
 
 function newState(root) {
@@ -65,7 +66,8 @@ function takeRows(s, rows, asOf) {
 function takeFacts(s, row) {
   const old = s.facts.get(row.id);
   const ours = old && Date.now() - old.touched < STALE ? { tags: old.tags, noted: old.noted, touched: old.touched } : {};
-  const { suggestion = null, tags = [], noted = false, second = "" } = row;
+  const { suggestion = null, tags = [], noted = false } = row;
+  const second = BLIND.includes(row.as_source) ? row.as_source : "";
   s.facts.set(row.id, { suggestion, tags, noted, second, touched: 0, ...ours });
 }
 
@@ -129,7 +131,9 @@ function actEach(s, acts, source = "") {
 
 function queueUp(s, events) {
   const { project_id: project, annotator, whose } = s.data;
-  s.unsent.push(() => addToOutbox(s.box, project, annotator, events, whose === "mine" ? { whose } : {}));
+  // of images that are read blindly not even the answer may tell what others say
+  const own = whose === "mine" || events.some((event) => factsOf(s, event.image_id).second);
+  s.unsent.push(() => addToOutbox(s.box, project, annotator, events, own ? { whose: "mine" } : {}));
 }
 
 function paintAhead(s, id, label) {
