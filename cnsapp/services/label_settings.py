@@ -63,7 +63,9 @@ def change_settings(store: Store, *, project_id: int, **changes: Any) -> LabelSe
     Another rule has every image that several people read decided anew, in short transactions.
     """
     with store.writing() as session:
-        project = _get(session.get(Project, project_id), project_id)
+        # locked where there are row locks: labels of the old rule end before, others begin after
+        row = session.get(Project, project_id, with_for_update=True)
+        project = _get(row, project_id)
         before = _of(project.settings)
         now = replace(before, **changes)
         labelling = {

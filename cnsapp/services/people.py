@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.pace import Pace, labelling_pace
-from db.deciding import class_meanings
+from db.deciding import class_meanings, is_void
 from db.models import AnnotatorLabel, LabelEvent
 from db.session import Store
 
@@ -100,6 +100,7 @@ def latest_times(session: Session, project_id: int, annotator: str) -> list[floa
             LabelEvent.annotator == annotator,
             LabelEvent.kind.in_(("label", "skip", "unsure")),
             LabelEvent.source != "import",
+            ~is_void(),  # two hundred labels in one press that was taken back are no pace
         )
         .order_by(LabelEvent.id.desc())
         .limit(LATEST)

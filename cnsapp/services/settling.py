@@ -104,6 +104,7 @@ def _labelled_so(
 def _forget(store: Store, project_id: int, stamp: object) -> None:
     """Take the note away, unless another change has added to it meanwhile."""
     with store.writing() as session:
-        project = session.get(Project, project_id)
+        # locked where there are row locks: settings that are saved just now stay
+        project = session.get(Project, project_id, with_for_update=True)
         if project is not None and project.settings.get(NOTE, {}).get("stamp") == stamp:
             project.settings = {k: v for k, v in project.settings.items() if k != NOTE}

@@ -74,6 +74,14 @@ def test_pace_is_of_active_time_only(world: World) -> None:
     assert ben.pace.per_minute is None, "ten minutes between two labels is not labelling"
 
 
+def test_labels_that_were_taken_back_are_no_pace(world: World) -> None:
+    many = [world.event(i, cls=0, source="suggestion") for i in range(24, 30)]
+    world.record(*many, annotator="maria")
+    assert ask(world).people[0].pace.n_labels == 24
+    world.record(*(world.undo_of(event) for event in many), annotator="maria")
+    assert ask(world).people[0].pace.n_labels == 18
+
+
 def test_time_left_is_at_the_pace_of_who_asks(world: World) -> None:
     found = ask(world, "maria")
     assert found.readings_left == 6
