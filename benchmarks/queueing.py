@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert, text
 
-from benchmarks.labels import CHROMIUM_FLAGS, labelling_app, open_single, p95_row, settle
+from benchmarks.labels import labelling_app, open_single, p95_row, settle
 from benchmarks.rows import Row, percentile
 from cnsapp.services import bulk, projects, queueing
 from cnsapp.services.looks_files import write_index
 from db.models import Image, Suggestion, SuggestionRun
 from db.queries import add_to_tally, chunks
 from db.session import Store, open_store
-from tests.browser.conftest import LiveApp
+from tests.browser.conftest import CHROMIUM_FLAGS, LiveApp
 from tests.browser.ensure_chromium import find_chromium
 
 N_IMAGES = 10_000

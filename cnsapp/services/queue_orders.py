@@ -1,23 +1,13 @@
-"""The orders that are drawn: smart, random, look-alikes; made behind the requests and kept.
-
-An order is a few hundred images, the best first. It says what to hand out, never what is still to
-be done: that is asked of the database each time. So an order that is a second old costs nothing but
-that second, and the next image never waits for the next order.
-"""
+"""The orders that are drawn: smart, random, look-alikes; a few hundred images, the best first."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain import queue
@@ -33,13 +23,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 SIZE = 120  # images of an order beside those that people hold: some minutes of labelling
-FEW = 40  # with fewer left, the next order is made
 MOST_RANKED = 100_000  # images that an order chooses from; of more, so many by chance
 MOST_CENTRES = 5_000  # labelled images that "spread" keeps away from
 MOST_ANCHORS = 500  # images of a class whose look-alikes are wanted
-KEPT_ORDERS = 32
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -276,100 +262,3 @@ def _margins(session: Session, wish: Wish) -> tuple[Ints, Any]:
     ).all()
     ids = np.array([row[0] for row in rows], np.int64)
     return ids, np.array([row[1] for row in rows], np.float64)
-
-
-# --- keeping them ------------------------------------------------------------------------------
-
-
-class Orders:
-    """The orders of an installation, the ones used last; each is made by one thread at a time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[Wish, Order] = OrderedDict()
-        self._making: dict[Wish, threading.Event] = {}
-
-    def kept(self, wish: Wish) -> Order | None:
-        """Return the order that is there, however old."""
-        with self._lock:
-            if wish in self._kept:
-                self._kept.move_to_end(wish)
-            return self._kept.get(wish)
-
-    def make(self, store: Store, wish: Wish, size: int) -> threading.Event:
-        """Have a new order made behind the caller; the event is set when it is there."""
-        with self._lock:
-            if wish in self._making:
-                return self._making[wish]
-            done = self._making[wish] = threading.Event()
-        work = threading.Thread(
-            target=self._make, args=(store, wish, size, done), name="queue", daemon=True
-        )
-        work.start()
-        return done
-
-    def _make(self, store: Store, wish: Wish, size: int, done: threading.Event) -> None:
-        try:
-            order = make_order(store, wish, size)
-            with self._lock:
-                self._kept[wish] = order
-                self._kept.move_to_end(wish)
-                while len(self._kept) > KEPT_ORDERS:
-                    self._kept.popitem(last=False)
-        except Exception:
-            log.exception("an order of images could not be made")
-        finally:
-            with self._lock:
-                self._making.pop(wish, None)
-            done.set()
-
-
-_orders: WeakKeyDictionary[Engine, Orders] = WeakKeyDictionary()
-
-
-def orders_of(store: Store) -> Orders:
-    """Return the orders kept for an installation."""
-    return _orders.setdefault(store.engine, Orders())
-
-
-def current_order(
-    store: Store, wish: Wish, *, used: Sequence[int] | set[int], wait: float
-) -> Order | None:
-    """Return the best order there is within `wait` seconds; a better one may be in the making.
-
-    Parameters
-    ----------
-    wish
-        Without the annotator: an order serves all people.
-    used
-        Images of it that cannot be handed out: somebody holds them, or has them behind them.
-
-    Returns
-    -------
-    One that says that it is old, empty perhaps, where a better one takes longer; None when it
-    cannot be made: then the caller hands out what it likes.
-    """
-    orders = orders_of(store)
-    order = orders.kept(wish)
-    if order is None or not _good(store, order, wish, set(used)):
-        in_time = orders.make(store, wish, SIZE + len(used)).wait(wait)
-        order = orders.kept(wish)
-        if not in_time:
-            nothing = Order([], {}, Basis("", 0, None, 0.0, 0), 0)
-            order = replace(order or nothing, is_old=True)
-    return order
-
-
-def _good(store: Store, order: Order, wish: Wish, used: set[int]) -> bool:
-    settings = read_settings(store, project_id=wish.project_id)
-    with store.reading() as session:
-        if not is_fresh(order, session, wish, basis_of(session, store, wish, settings)):
-            return False
-        left = [i for i in order.ids if i not in used]
-        if wish.filter.state != "unlabelled":  # labelled or not, it is to be looked at
-            return len(left) >= FEW or len(order.ids) < SIZE
-        of_order = select(func.count()).where(
-            Image.id.in_(left), Image.current_state.in_(("none", "waiting", "undecided"))
-        )
-        n_left = session.scalar(of_order) or 0
-    return n_left >= FEW or len(order.ids) < SIZE

@@ -12,7 +12,8 @@ from cnsapp.errors import NotFoundError
 from cnsapp.services import leases
 from cnsapp.services.images import ImageFilter, ImageItem, items_in_order
 from cnsapp.services.label_settings import read_settings
-from cnsapp.services.queue_orders import Order, current_order
+from cnsapp.services.queue_kept import current_order
+from cnsapp.services.queue_orders import Order
 from cnsapp.services.queue_rules import (
     LOOK_ALIKES,
     RANDOM,
