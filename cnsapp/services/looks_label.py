@@ -16,6 +16,7 @@ from cnsapp.services.looks_files import get_index
 from db.models import LabelEvent
 from db.session import Store
 
+CLEAR_ACTION = "looks-"  # how its actions begin: suggestions are not judged by these images
 PART = 500  # labels taken back in one transaction
 
 
@@ -46,9 +47,11 @@ def label_clear(
     InvalidInputError
         Nobody is named, the class is not of the project, or `action` is no name.
     """
-    name = action or f"looks-{uuid.uuid4().hex}"
+    name = action or f"{CLEAR_ACTION}{uuid.uuid4().hex}"
     try:
         read_key({"client": name, "seq": 1})
+        if not name.startswith(CLEAR_ACTION):
+            raise ValueError(name)
     except ValueError as error:
         raise InvalidInputError(
             f"“{name[:40]}” is no name of an action.", "Nobody could take it back."

@@ -76,15 +76,24 @@ def sentences(now: Status) -> list[str]:
         said += f" {more} labelled since."
     figures = run.figures
     ends = figures.get("accuracy_interval")
+    if figures.get("n_easy"):
+        said += (
+            f" {words.plural(figures['n_easy'], 'clear image')} of clusters taught it, and do not "
+            "judge it: on these any model is right."
+        )
     if figures.get("accuracy") is None or not ends:
-        return [said, "How good they are cannot be said yet: no label could be held out."]
+        return [
+            said,
+            "How good they are cannot be said: no other label could be held out. Label some images "
+            "one by one first, in the order *smart* or *random*.",
+        ]
     parts = [
         said,
         f"**Right in about {figures['accuracy']:.0%}** of {words.plural(figures['n'], 'image')} "
         f"that were held out ({ends[0]:.0%} to {ends[1]:.0%}).",
     ]
     if figures["n"] < FEW:
-        parts.append("So few images say little: label more before you rely on it.")
+        parts.append("So few images say little: label more one by one before you rely on it.")
     at_random = figures.get("at_random")
     if at_random and at_random.get("accuracy_interval"):
         ends = at_random["accuracy_interval"]

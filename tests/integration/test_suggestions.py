@@ -241,3 +241,17 @@ def test_an_offer_tells_what_is_to_be_expected(app: App) -> None:
     assert set(only.classes) <= {world.class_ids[0]}
     with pytest.raises(InvalidInputError, match=r"0\.5"):
         suggestions.offer(app.store, project_id=world.project_id, threshold=0.2)
+
+
+def test_clear_images_of_clusters_teach_but_do_not_judge(app: App) -> None:
+    world = make_world(app, {"liver": 8, "colon": 8}, unlabelled=10, n_groups=4)
+    with_features(world)
+    bulk.label_images(
+        app.store, project_id=world.project_id, annotator="jon", image_ids=world.image_ids[2],
+        class_id=world.class_ids[0], action="looks-of-cluster-1",
+    )  # fmt: skip
+    suggestion_runs.refresh(app.store, project_id=world.project_id)
+    run_all(app)
+    run = suggestion_runs.newest_run(app.store, project_id=world.project_id)
+    assert run is not None
+    assert (run.n_labels, run.figures["n"], run.figures["n_easy"]) == (26, 16, 10)
