@@ -186,8 +186,9 @@ def hand_out(
         leases.release(session, project_id=wish.project_id, holder=holder, image_ids=gone)
         others = leases.held_by_others(session, project_id=wish.project_id, holder=holder)
         got = _first(choose(session, others), n, take)
+        waiting = len(open_ids(session, wish, others))
     more = n < asked or len(got) >= asked > 0
-    return _handed(store, wish, got, order, gone, len(others), more)
+    return _handed(store, wish, got, order, gone, waiting, more)
 
 
 def _fair_share(store: Store, wish: Wish, holder: str) -> int:
@@ -210,7 +211,8 @@ def look_ahead(store: Store, wish: Wish, *, n: int = 20) -> Handed:
     with store.reading() as session:
         others = leases.held_by_others(session, project_id=wish.project_id, holder="")
         got = _first(choose(session, others), n, lambda ids: open_ids(session, wish, ids))
-    return _handed(store, wish, got, order, [], len(others), len(got) >= n)
+        waiting = len(open_ids(session, wish, others))
+    return _handed(store, wish, got, order, [], waiting, len(got) >= n)
 
 
 def shown_again(store: Store, wish: Wish, image_ids: Sequence[int]) -> list[QueuedImage]:

@@ -441,6 +441,12 @@ def test_two_people_are_never_handed_the_same_image(lab: Lab) -> None:
     assert two.with_others == 30
 
 
+def test_what_others_hold_but_somebody_labelled_waits_in_no_queue(lab: Lab) -> None:
+    held = lab.places(lab.ask("in-order", n=5, holder="one"))
+    lab.label(held[:3], who="bulk")
+    assert lab.ask("in-order", n=5, holder="two").with_others == 2
+
+
 def test_what_is_in_hand_is_renewed_and_what_others_labelled_is_gone(lab: Lab) -> None:
     had = [i.id for i in lab.ask("in-order", n=4).images]
     lab.label([1], 2, who="ben")
