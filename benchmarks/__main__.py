@@ -16,7 +16,7 @@ from benchmarks.rows import Row, as_table
 
 GROUPS = (
     "web", "imports", "browsing", "looks", "quality", "learning", "suggestions", "labels",
-    "queueing", "viewer", "accuracy",
+    "queueing", "annotating", "viewer", "accuracy",
 )  # fmt: skip
 RESULTS = Path("bench-results")
 
