@@ -37,7 +37,8 @@ from db.queries import chunks
 from db.session import Store
 
 SORTABLE = 200_000
-KEPT = 4  # orders that are remembered
+KEPT = 8  # orders, and what they are made of, that are remembered
+MANY = 5_000  # images from which values are read for the whole project
 Ids = NDArray[np.int64]
 
 
@@ -206,11 +207,19 @@ class _Wish:
     ids: Ids
     order: Order
 
-    def looked_up(self, rows: Any, column: Any) -> NDArray[np.float64]:
-        """Return the number a statement of (id, number) has of each image; none: infinite."""
-        found: dict[int, float] = {}
+    def found(self, rows: Any, column: Any) -> dict[int, Any]:
+        """Return what a statement of (id, value) says of these images, and perhaps of others."""
+        if len(self.ids) > MANY:  # hundreds of short statements take longer than a long one
+            of_project = rows.where(column.class_.project_id == self.project_id)
+            return dict(self.session.execute(of_project).all())
+        found: dict[int, Any] = {}
         for part in chunks(self.ids.tolist()):
             found.update(self.session.execute(rows.where(column.in_(part))).all())
+        return found
+
+    def looked_up(self, rows: Any, column: Any) -> NDArray[np.float64]:
+        """Return the number a statement of (id, number) has of each image; none: infinite."""
+        found = self.found(rows, column)
         return np.array([float(found.get(i, np.inf)) for i in self.ids.tolist()])
 
 
@@ -220,11 +229,15 @@ def _newest(wish: _Wish) -> NDArray[Any]:
 
 def _by_name(wish: _Wish) -> NDArray[Any]:
     """Return the places of the names, numbers within them by value: field 9 before field 10."""
-    names: dict[int, str] = {}
-    for part in chunks(wish.ids.tolist()):
-        rows = select(Image.id, Image.file_name).where(Image.id.in_(part))
-        names.update(wish.session.execute(rows).all())
-    natural = [_natural(names.get(i, "")) for i in wish.ids.tolist()]
+    names = wish.found(select(Image.id, Image.file_name), Image.id)
+    mine = [names.get(i, "") for i in wish.ids.tolist()]
+    # labels change nothing here: sorted anew only where the names are others
+    sign = (str(wish.store.root), wish.project_id, "names", hash(tuple(mine)))
+    return _kept.get(sign, lambda: _places(mine))
+
+
+def _places(names: Sequence[str]) -> Ids:
+    natural = [_natural(name) for name in names]
     places = {name: at for at, name in enumerate(sorted(set(natural)))}
     return np.array([places[name] for name in natural])
 

@@ -393,3 +393,24 @@ def test_merging_walks_indexes_alone_without_a_sort(
     steps = [step for step in plan if step.startswith(("SEARCH", "SCAN", "USE"))]
     assert len(steps) == len(filtering.streams_of(1, wanted)), plan
     assert all(step.startswith("SEARCH") and "COVERING INDEX" in step for step in steps), plan
+
+
+def test_many_images_are_sorted_as_few_are(
+    store: Store, world: tuple[int, list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def orders() -> dict[str, list[int]]:
+        sorting._kept._orders.clear()
+        pages = {
+            by: sorting.sorted_images(
+                store, project_id=world[0], filter=ImageFilter(), order=sorting.Order(by), limit=200
+            )
+            for by in sorting.ORDERS
+            if by != "like"
+        }
+        return {by: [item.id for item in page.items] for by, page in pages.items()}
+
+    few = orders()
+    monkeypatch.setattr(sorting, "MANY", 5)
+    assert orders() == few
+    assert len(few["name"]) > 50
+    assert len({tuple(ids) for ids in few.values()}) > 4, "they are different orders"
