@@ -201,3 +201,11 @@ def test_one_person_alone_is_told_how_to_go_on(
     page.goto(f"{live_app.url}/label?project={project.id}&who=maria&view=Progress")
     page.get_by_text("12 of 12").first.wait_for()
     page.get_by_text("The learning curve begins with the first suggestions.").wait_for()
+
+
+def test_what_was_done_can_be_read_on_narrow_screens(world: World, other: Any) -> None:
+    for width, height in ((1440, 900), (1280, 800), (1024, 768)):
+        other.set_viewport_size({"width": width, "height": height})
+        open_grid(world, other, "cleo")
+        line = other.locator(".status").bounding_box()
+        assert line["width"] > 100, f"{width} pixels leave {line['width']:.0f} for what was done"
