@@ -126,10 +126,18 @@ def find_conflict(hotkeys: Mapping[str, str | None]) -> tuple[str, str] | None:
 
 
 def suggest_hotkeys(classes: Sequence[ClassSpec]) -> list[str | None]:
-    """Return keys for classes: single ones for up to ten, chords where more have parents."""
+    """Return keys for classes: single ones while there are enough, else two one after the other.
+
+    More than ten classes with parents: the first key is the system. More classes than keys: the
+    first key counts in nines, as in 11 to 19, 21 to 29.
+    """
     with_parent = any(spec.parent for spec in classes)
     if len(classes) > MOST_SINGLE and with_parent:
         return suggest_chords(classes)
+    if len(classes) > len(HOTKEYS):
+        first = [*HOTKEYS, *([None] * len(classes))]
+        nines = [divmod(i, len(DIGITS)) for i in range(len(classes))]
+        return [first[a] + DIGITS[b] if first[a] else None for a, b in nines]  # type: ignore[operator]
     return [HOTKEYS[i] if i < len(HOTKEYS) else None for i in range(len(classes))]
 
 

@@ -36,6 +36,7 @@ from db.session import Store
 
 FEWEST = 20  # common images below which a figure would say more about chance than about people
 KEPT = 24  # answers remembered
+ACCEPTS = "suggestion"
 SETTLES = "adjudication"
 Labels = NDArray[np.int64]
 T = TypeVar("T")
@@ -331,6 +332,8 @@ def _fetch(store: Store, project_id: int, only_second: bool) -> _Read:
     said: dict[tuple[int, str], int] = {}
     groups: dict[int, str | None] = {}
     for image_id, who, class_id, source, group in rows:
+        if source == ACCEPTS:  # two who accept one model do not agree with each other
+            continue
         meant = before.get((image_id, who)) if source == SETTLES else class_id
         meant = _meant(meant, meanings)
         if meant is not None:

@@ -41,6 +41,7 @@ def label_images(
     kind: str = "label",
     classes: Sequence[int] | None = None,
     action: str | None = None,
+    only_open: bool = False,
 ) -> BulkReceipt:
     """Give images one class, or each its own, as one action that one undo takes back.
 
@@ -52,6 +53,8 @@ def label_images(
         One class an image, in the order of `image_ids`: accepted suggestions.
     action
         Sent again after a crash with the same name, it stores only what is missing.
+    only_open
+        Leave images that have got a label, also a moment ago, as they are.
 
     Raises
     ------
@@ -76,12 +79,16 @@ def label_images(
         if start:
             time.sleep(PAUSE)
         with store.writing() as session:
-            known = set(
-                session.scalars(
-                    select(Image.id).where(Image.id.in_(part), Image.project_id == project_id)
-                )
+            states = dict(
+                session.execute(
+                    select(Image.id, Image.current_state)
+                    .where(Image.id.in_(part), Image.project_id == project_id)
+                    .order_by(Image.id)
+                    .with_for_update()
+                ).all()
             )
-            unknown += len(part) - len(known)
+            unknown += len(part) - len(states)
+            known = {i for i, state in states.items() if state == "none" or not only_open}
             rows = [
                 {
                     "project_id": project_id,

@@ -170,7 +170,9 @@ def _point(run: SuggestionRun, figures: Mapping[str, Any]) -> CurvePoint | None:
     if not isinstance(value, int | float) or not 0 <= value <= 1 or run.n_labels < 1:
         return None  # too few labels to be scored
     ends = (float(interval[0]), float(interval[1])) if interval and len(interval) == 2 else None
-    return CurvePoint(run.n_labels, float(value), ends, run.created_at)
+    # accepted suggestions teach nothing that the model did not know
+    own = run.n_labels - int(figures.get("n_accepted") or 0)
+    return CurvePoint(max(own, 1), float(value), ends, run.created_at)
 
 
 def _errors(points: tuple[CurvePoint, ...]) -> list[float] | None:

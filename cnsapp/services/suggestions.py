@@ -124,6 +124,7 @@ def accept(store: Store, offered: Offer, *, project_id: int, annotator: str) -> 
         class_id=None,
         classes=[c for _, c in pairs],
         source="suggestion",
+        only_open=True,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.metrics import evaluate
@@ -44,7 +45,7 @@ class Labelled:
     class_id: int
     group: str | None
     name: str
-    accepted: bool  # the label is a suggestion that somebody accepted: no test of suggestions
+    accepted: bool  # accepted among many, or corrected after that: no test of suggestions
     at_random: bool  # it was picked at random, not because a model doubted it
     easy: bool  # one of a cluster's clear images: on these any model is right
 
@@ -143,7 +144,6 @@ def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
                 Image.current_class_id,
                 Image.group_key,
                 Image.file_name,
-                Image.current_source,
                 LabelEvent.action,
             )
             .join(LabelEvent, LabelEvent.id == Image.current_event_id)
@@ -154,19 +154,38 @@ def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
             )
             .order_by(Image.id)
         ).all()
+        together = _accepted_together(session, project_id)
     return newest, [
         Labelled(
             i,
             cls,
             group,
             name,
-            accepted=source == "suggestion",
+            accepted=i in together,
             at_random=action.startswith(RANDOM_ACTION),
             easy=action.startswith(CLEAR_ACTION),
         )
-        for i, cls, group, name, source, action in rows
+        for i, cls, group, name, action in rows
         if cls is not None
     ]
+
+
+def _accepted_together(session: Session, project_id: int) -> set[int]:
+    """Return the images whose suggestion was accepted among many at once, also those corrected.
+
+    Nobody looked at each of these, so they would confirm themselves, and of those that somebody
+    looked at later only the wrong ones got another label. One that was accepted by itself is a
+    judgement like a label by hand: without these, corrections alone would be left to judge by.
+    """
+    rows = session.execute(
+        select(LabelEvent.image_id, LabelEvent.action).where(
+            LabelEvent.project_id == project_id,
+            LabelEvent.source == "suggestion",
+            LabelEvent.kind == "label",
+        )
+    ).all()
+    n = Counter(action for _, action in rows)
+    return {image_id for image_id, action in rows if n[action] > 1}
 
 
 # --- features, kept between refreshes ---

@@ -25,8 +25,8 @@ HOW = (
     "Clear images are far nearer to the middle of their cluster than to any other; half of all "
     "images are. The six pictures are spread over those to label, from the most typical to the "
     "least clear: where all six are of one class, the others nearly always are too, if looks tell "
-    "your classes apart. Images on a border are better labelled one by one: suggestions learnt from "
-    "clear images alone are too sure of them. ↑ and ↓ frame another cluster. There are more "
+    "your classes apart. Images on a border are better labelled one by one: suggestions learnt "
+    "from clear images alone are too sure of them. ↑ and ↓ frame another cluster. There are more "
     "clusters than classes on purpose."
 )
 

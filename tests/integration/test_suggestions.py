@@ -255,3 +255,35 @@ def test_clear_images_of_clusters_teach_but_do_not_judge(app: App) -> None:
     run = suggestion_runs.newest_run(app.store, project_id=world.project_id)
     assert run is not None
     assert (run.n_labels, run.figures["n"], run.figures["n_easy"]) == (26, 16, 10)
+
+
+def test_one_accepted_by_itself_judges_and_one_corrected_after_many_does_not(app: App) -> None:
+    world = make_world(app, {"liver": 8, "colon": 8}, unlabelled=6, n_groups=4)
+    with_features(world)
+    single, *many = world.image_ids[2]
+    for number, ids in enumerate(([single], many)):
+        bulk.label_images(
+            app.store, project_id=world.project_id, annotator="maria", image_ids=ids,
+            class_id=world.class_ids[0], source="suggestion", action=f"accepted-{number}",
+        )  # fmt: skip
+    bulk.label_images(
+        app.store, project_id=world.project_id, annotator="maria", image_ids=many[:1],
+        class_id=world.class_ids[1],
+    )  # fmt: skip
+    suggestion_runs.refresh(app.store, project_id=world.project_id)
+    run_all(app)
+    run = suggestion_runs.newest_run(app.store, project_id=world.project_id)
+    assert run is not None
+    assert (run.n_labels, run.figures["n"], run.figures["n_accepted"]) == (22, 17, 5)
+
+
+def test_a_label_given_while_suggestions_are_stored_is_left_alone(app: App) -> None:
+    world = make_world(app, {"liver": 4, "colon": 4}, unlabelled=3)
+    mine, *others = world.image_ids[2]
+    for image_id, only_open in ((mine, False), (mine, True), (others[0], True)):
+        bulk.label_images(
+            app.store, project_id=world.project_id, annotator="jon", image_ids=[image_id],
+            class_id=world.class_ids[1 if only_open else 0], only_open=only_open,
+        )  # fmt: skip
+    assert images.get_image(app.store, image_id=mine).class_id == world.class_ids[0]
+    assert images.get_image(app.store, image_id=others[0]).class_id == world.class_ids[1]

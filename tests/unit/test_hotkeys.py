@@ -149,8 +149,8 @@ def test_a_system_larger_than_the_second_keys_leaves_the_rest_without() -> None:
 def test_few_classes_keep_single_keys() -> None:
     assert suggest_hotkeys(ORGAN_SYSTEMS[:10]) == list("1234567890")
     assert suggest_hotkeys(ORGAN_SYSTEMS)[0] == "d1"
-    flat = [ClassSpec(f"c{i}") for i in range(30)]
-    assert suggest_hotkeys(flat) == [*HOTKEYS, *[None] * (30 - len(HOTKEYS))]
+    flat = [ClassSpec(f"c{i}") for i in range(len(HOTKEYS))]
+    assert suggest_hotkeys(flat) == list(HOTKEYS)
 
 
 def test_no_default_key_is_reserved() -> None:
@@ -170,3 +170,11 @@ def test_many_classes_without_parents_leave_the_systems_letters_alone() -> None:
     keys = suggest_chords(specs)
     assert keys[:4] == ["d1", "1", "2", "3"] and keys[10:13] == ["0", "b", "e"]
     assert check_hotkeys(dict(zip((s.name for s in specs), keys, strict=True)))
+
+
+def test_sixty_classes_without_groups_get_two_keys_each() -> None:
+    keys = suggest_hotkeys([ClassSpec(f"class {i}") for i in range(60)])
+    assert keys[:10] == ["11", "12", "13", "14", "15", "16", "17", "18", "19", "21"]
+    assert None not in keys
+    assert len(set(keys)) == 60
+    assert find_conflict({str(i): key for i, key in enumerate(keys)}) is None
