@@ -38,6 +38,7 @@ class Lab:
         return self.page.get_by_label(label, exact=True)
 
     def type(self, label: str, words: str) -> None:
+        self.visitor.settled()  # a field that is drawn anew just then forgets what is typed
         self.field(label).fill(words)
         self.field(label).press("Enter")
 

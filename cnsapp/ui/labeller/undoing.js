@@ -11,6 +11,7 @@ function newStacks() {
   return {
     stack: [], // what can be undone, the oldest first
     redos: [], // what can be redone, the one to redo first last
+    redoEnds: false, // a label made here ended what the server may still tell
     spent: new Set(), // steps undone here whose undo the server's list may not know yet
     stackCursor: null, // where the server's list goes on; null = from the newest
     stackEnds: false,
@@ -34,6 +35,7 @@ function stepKey(step) {
 function pushStep(s, step) {
   s.stack.push(step);
   s.redos = []; // a new label ends what could be redone
+  s.redoEnds = true;
   paintUndo(s);
   tellOtherTabs(s);
 }
@@ -44,13 +46,14 @@ async function undo(s) {
   const step = s.stack.pop();
   if (!step) return null;
   s.redos.push(step);
+  s.redoEnds = false;
   s.spent.add(stepKey(step));
   takeBack(s, step, "undo", step.before);
   return step;
 }
 
 async function redo(s) {
-  if (!s.redos.length) await loadRedos(s);
+  if (!s.redos.length && !s.redoEnds) await loadRedos(s);
   const step = s.redos.pop();
   if (!step) return null;
   s.stack.push(step);
@@ -158,7 +161,8 @@ async function loadOlder(s) {
 async function loadUndone(s) {
   const made = s.actions;
   const steps = await fetchSteps(s, "redo");
-  if (steps && made === s.actions && !s.redos.length) s.redos = steps.reverse();
+  // with labels still on their way the server's list is not the one that holds
+  if (steps && made === s.actions && !s.box.items.length && !s.redos.length && !s.redoEnds) s.redos = steps.reverse();
 }
 
 // Wait (a little) until the outbox is empty, so that the server's list has what was on its way.
