@@ -20,7 +20,15 @@ from sqlalchemy import ColumnElement, Select, exists, func, intersect, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from cnsapp.errors import InvalidInputError
-from db.models import AnnotatorLabel, Image, ImageMeta, ImageTag, LabelClass, Suggestion
+from db.models import (
+    AnnotatorLabel,
+    Image,
+    ImageMeta,
+    ImageTag,
+    LabelClass,
+    Prediction,
+    Suggestion,
+)
 from db.queries import chunks
 
 STATES = {
@@ -32,6 +40,7 @@ STATES = {
     "waiting": "waiting",
     "undecided": "undecided",
 }
+NOT_LEARNT = -1  # instead of a fold: images that a model did not learn from
 FEW = 10_000  # ids whose other properties are looked up in a few hundredths of a second
 
 Meta = tuple[str, str] | tuple[str, float | None, float | None]
@@ -69,6 +78,9 @@ class ImageFilter:
         Only images that the newest quick model takes for this class.
     confidence
         Only images of whose class that model is so sure: (lowest, highest), either may be None.
+    fold
+        (model, fold): only images that this model held out in that fold, or with `NOT_LEARNT` as
+        the fold only those that it did not learn from.
     disagrees
         Only labelled images that the model, without having learnt from them, takes for another
         class.
@@ -91,6 +103,7 @@ class ImageFilter:
     confidence: tuple[float | None, float | None] = (None, None)
     disagrees: bool = False
     own: str | None = None
+    fold: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -206,9 +219,20 @@ def streams_of(project_id: int, wanted: ImageFilter, dialect: str = "sqlite") ->
     if wanted.tag is not None:
         tagged = [ImageTag.project_id == project_id, ImageTag.tag == wanted.tag]
         streams.append(Stream(ImageTag.image_id, tagged))
+    if wanted.fold is not None:
+        streams.append(_fold(mine, *wanted.fold))
     if opinion := _opinion(project_id, wanted):
         streams.append(opinion)
     return streams + [_stream_of(project_id, meta) for meta in wanted.meta]
+
+
+def _fold(mine: Sequence[ColumnElement[bool]], model_id: int, fold: int) -> Stream:
+    """Return the images of a fold of a model, or those that it did not learn from."""
+    of_model = Prediction.model_id == model_id
+    if fold != NOT_LEARNT:
+        return Stream(Prediction.image_id, [of_model, Prediction.fold == fold])
+    held_out = exists(select(Prediction.id).where(of_model, Prediction.image_id == Image.id))
+    return Stream(Image.id, [*mine, ~held_out], countable=False)
 
 
 def _own(project_id: int, wanted: ImageFilter, state: str | None) -> list[Stream]:

@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from cnsapp.bootstrap import App
-from cnsapp.services import images, label_settings, metadata, people
-from cnsapp.services.filtering import Meta
+from cnsapp.services import images, label_settings, metadata, models, people
+from cnsapp.services.filtering import NOT_LEARNT, Meta
 from cnsapp.services.metadata import MetaKey
 from cnsapp.ui.words import plain
 
@@ -27,7 +27,7 @@ SOURCES = {
     "Decided disputes": "adjudication",
 }
 # the keys of the choices below; one that is set is counted on the button
-CHOICES = ("status", "tag", "by", "from", "opinion")
+CHOICES = ("status", "tag", "by", "from", "split", "opinion")
 RANGES = ("sure_from", "sure_to")
 SWITCHES = ("disputed", "disagrees")
 
@@ -61,6 +61,7 @@ def more_filters(
             ]
         found |= _labelled(tags, who)
         if with_opinions:
+            found |= _folds(app, project_id)
             found |= _opinions(app, project_id, classes)
         meta: list[Meta] = []
         for key in keys:
@@ -83,6 +84,23 @@ def _labelled(tags: list[str], who: list[str]) -> dict[str, Any]:
         source = _choose("Label from", [ANY_VALUE, *SOURCES], "from")
         found["source"] = SOURCES.get(source)
     return found
+
+
+def _folds(app: App, project_id: int) -> dict[str, Any]:
+    """Draw the filter on how the newest model divided the images."""
+    newest = next(iter(models.list_models(app.store, project_id=project_id)), None)
+    if newest is None:
+        return {}
+    folds = {f"Fold {k + 1}": k for k in range(int(newest.metrics.get("n_folds") or 0))}
+    options = {**folds, "Not learnt from": NOT_LEARNT}
+    name = _choose(
+        "Split",
+        [ANY_VALUE, *options],
+        "split",
+        help=f"Of the newest model, {plain(newest.name)}: in which fold it held an image out, and "
+        "which images it did not learn from.",
+    )
+    return {"fold": (newest.id, options[name])} if name in options else {}
 
 
 def _opinions(app: App, project_id: int, classes: Mapping[str, int]) -> dict[str, Any]:

@@ -17,7 +17,15 @@ from cnsapp.errors import InvalidInputError
 from cnsapp.services import filtering, images, projects, sorting
 from cnsapp.services.filtering import ImageFilter, Meta, Span
 from cnsapp.services.labels import import_labels
-from db.models import Image, ImageMeta, ImageTag, Suggestion, SuggestionRun
+from db.models import (
+    Image,
+    ImageMeta,
+    ImageTag,
+    Model,
+    Prediction,
+    Suggestion,
+    SuggestionRun,
+)
 from db.queries import set_status
 from db.session import Store
 
@@ -246,6 +254,34 @@ KEYS: dict[str, Any] = {
     ),
     "uncertain": lambda row: (2.0 if row["sure"] is None else row["sure"], row["id"]),
 }
+
+
+def test_the_folds_of_a_model_and_what_it_did_not_learn_from(
+    store: Store, world: tuple[int, list[Row]]
+) -> None:
+    project, truth = world
+    classes = [c.id for c in projects.list_classes(store, project_id=project)]
+    mine = [row["id"] for row in truth if row["project"] == project and row["status"] == "ok"]
+    with store.writing() as session:
+        model = Model(
+            project_id=project, name="m", preset="quick", backbone="b", path="p", sha256=""
+        )
+        session.add(model)
+        session.flush()
+        model_id = model.id
+        for at, image_id in enumerate(mine):
+            if at % 4:
+                session.add(
+                    Prediction(model_id=model_id, image_id=image_id, class_id=classes[0],
+                               probability=0.5, fold=at % 4 - 1)
+                )  # fmt: skip
+    for fold in (0, 1, 2, filtering.NOT_LEARNT):
+        wanted = ImageFilter(fold=(model_id, fold))
+        due = [i for at, i in enumerate(mine) if at % 4 - 1 == fold]
+        assert list(forwards(store, project, wanted, 5)) == due
+        named = ImageFilter(fold=(model_id, fold), text="tile")
+        tiles = {row["id"] for row in truth if "tile" in str(row["name"]).lower()}
+        assert list(forwards(store, project, named, 3)) == [i for i in due if i in tiles]
 
 
 def sorted_ids(
