@@ -72,7 +72,7 @@ class Viewer(World):
 
     def open_at(self, letter: str) -> None:
         """Open one by one and go to an image by the first letter of its name."""
-        self.open("One+by+one")
+        self.open("One+by+one&next=in+order")
         self.go(letter)
 
     def go(self, letter: str) -> None:

@@ -19,6 +19,7 @@ function listenToViewer(v) {
   root.addEventListener("dblclick", (e) => onPicture(e) && toggleWhole(v, ...here(e)));
   const fingers = new Map();
   let last = null;
+  let waiting = 0; // a pinch that the next frame draws
   root.addEventListener("pointerdown", (e) => {
     if (!onPicture(e) || e.button > 1) return;
     if (e.button === 1) e.preventDefault(); // no automatic scrolling
@@ -30,6 +31,14 @@ function listenToViewer(v) {
     if (!fingers.has(e.pointerId)) return;
     if (!e.buttons) return void fingers.delete(e.pointerId); // let go outside the window
     fingers.set(e.pointerId, here(e));
+    // the fingers of a pinch are told one after the other: taken singly, the middle would wander
+    if (fingers.size < 2) move();
+    else waiting = waiting || requestAnimationFrame(move);
+  });
+  const move = () => {
+    cancelAnimationFrame(waiting);
+    waiting = 0;
+    if (!last) return;
     const now = grip(fingers);
     if (fingers.size > 1) zoomBy(v, now.spread / last.spread, now.x, now.y);
     if (v.s) {
@@ -38,8 +47,9 @@ function listenToViewer(v) {
       panBy(v, now.x - last.x, now.y - last.y);
     }
     last = now;
-  });
+  };
   const end = (e) => {
+    if (waiting) move();
     if (!fingers.delete(e.pointerId)) return;
     last = fingers.size ? grip(fingers) : null;
     if (!fingers.size) root.classList.remove("dragged");
