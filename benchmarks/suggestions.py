@@ -83,6 +83,8 @@ def with_worker(
     worker = start_worker(app.settings)
     took, keys, todo = [], [], iter(ids)
     try:
+        while not ((view := jobs.worker_view(app.store, settings=app.settings)) and view.alive):
+            time.sleep(0.1)  # else `wait_for_job` brings one of its own, which ends after one job
         jobs.wait_for_job(app, job_id=suggestion_runs.refresh(app.store, project_id=project_id))
         for _turn in range(3):
             began = time.perf_counter()
