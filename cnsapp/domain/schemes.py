@@ -108,8 +108,3 @@ def luminance(color: str) -> float:
     parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def hotkey_for(position: int) -> str | None:
-    """Return the default key of the class at `position`, or None beyond the keys there are."""
-    return HOTKEYS[position] if position < len(HOTKEYS) else None

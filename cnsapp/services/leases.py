@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from db.models import Lease
 from db.queries import chunks
-from db.session import Store
 from db.types import utc_now
 
 LEASE_SECONDS = 300.0  # unless CNS_LEASE_SECONDS says otherwise
@@ -83,12 +82,6 @@ def release(
         some = mine.where(Lease.image_id.in_(part)).returning(Lease.image_id)
         n += len(session.scalars(some).all())
     return n
-
-
-def release_all(store: Store, *, project_id: int, holder: str) -> int:
-    """Give back all that a holder has, in a transaction of its own."""
-    with store.writing() as session:
-        return release(session, project_id=project_id, holder=holder)
 
 
 def forget_old(session: Session, *, project_id: int, now: datetime | None = None) -> None:

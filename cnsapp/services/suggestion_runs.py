@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import wraps
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from cnsapp.errors import InvalidInputError
+from cnsapp.errors import CnsError, InvalidInputError
 from cnsapp.jobs.states import ACTIVE
 from cnsapp.services.jobs import add_job
 from cnsapp.services.label_settings import read_settings
@@ -17,6 +21,8 @@ from db.models import Job, LabelEvent, SuggestionRun
 from db.queries import read_tally
 from db.session import Store
 
+log = logging.getLogger(__name__)
+Ask = Callable[..., int | None]
 KIND = "suggest"
 UNFINISHED = -1.0  # seconds of a run whose guesses are still being written: no reader sees it
 LEAST = 2  # labels that two classes must have before anything can be suggested
@@ -87,6 +93,21 @@ def refresh(store: Store, *, project_id: int, requested_by: str = "") -> int:
         return add_job(session, kind=KIND, project_id=project_id, requested_by=requested_by)
 
 
+def _behind(ask: Ask) -> Ask:
+    """Have a wish that fails noted in the log: what it follows is stored, and the next one asks."""
+
+    @wraps(ask)
+    def asked(*arguments: Any, **named: Any) -> int | None:
+        try:
+            return ask(*arguments, **named)
+        except (CnsError, SQLAlchemyError):
+            log.warning("new suggestions could not be asked for", exc_info=True)
+            return None
+
+    return asked
+
+
+@_behind
 def refresh_if_due(store: Store, *, project_id: int, but: int | None = None) -> int | None:
     """Ask for new suggestions when enough was labelled since the last; return the job, or None.
 
@@ -105,14 +126,7 @@ def refresh_if_due(store: Store, *, project_id: int, but: int | None = None) -> 
         return add_job(session, kind=KIND, project_id=project_id)
 
 
-def _finished(project_id: int) -> Any:
-    return (
-        select(SuggestionRun)
-        .where(SuggestionRun.project_id == project_id, SuggestionRun.seconds >= 0)
-        .order_by(SuggestionRun.id.desc())
-    )
-
-
+@_behind
 def refresh_soon(store: Store, *, project_id: int) -> int | None:
     """Ask for suggestions after features or classes changed; return the job, or None."""
     if not read_settings(store, project_id=project_id).suggest_every:
@@ -121,6 +135,14 @@ def refresh_soon(store: Store, *, project_id: int) -> int | None:
         if _lacking(session, project_id) or not _has_features(session, project_id):
             return None
         return add_job(session, kind=KIND, project_id=project_id)
+
+
+def _finished(project_id: int) -> Any:
+    return (
+        select(SuggestionRun)
+        .where(SuggestionRun.project_id == project_id, SuggestionRun.seconds >= 0)
+        .order_by(SuggestionRun.id.desc())
+    )
 
 
 def newest_in(session: Session, project_id: int) -> Run | None:

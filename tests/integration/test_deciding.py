@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -159,7 +158,6 @@ def test_a_settling_that_was_killed_is_finished_at_the_next_start(tmp_path: Path
 def test_a_bulk_label_is_one_action_and_one_undo(tmp_path: Path) -> None:
     world = make_world(tmp_path, 5000)
     before = picture(world)
-    began = time.perf_counter()
     receipt = bulk.label_images(
         world.store,
         project_id=world.project_id,
@@ -167,9 +165,7 @@ def test_a_bulk_label_is_one_action_and_one_undo(tmp_path: Path) -> None:
         image_ids=[*world.image_ids, 10**6],
         class_id=world.class_ids[0],
     )
-    took = time.perf_counter() - began
     assert (receipt.stored, receipt.unknown) == (5000, 1)
-    assert took < 60  # `make bench` has the figure that counts; this only catches the absurd
     (step,) = labels.undo_stack(world.store, project_id=world.project_id, annotator="maria")
     assert len(step.events) == 5000
     again = bulk.label_images(

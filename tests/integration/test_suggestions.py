@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.metrics import wilson_interval
@@ -287,3 +288,23 @@ def test_a_label_given_while_suggestions_are_stored_is_left_alone(app: App) -> N
         )  # fmt: skip
     assert images.get_image(app.store, image_id=mine).class_id == world.class_ids[0]
     assert images.get_image(app.store, image_id=others[0]).class_id == world.class_ids[1]
+
+
+def test_labels_are_stored_and_told_so_where_new_suggestions_cannot_be_asked_for(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(app, {"liver": 8, "colon": 8}, unlabelled=6, n_groups=4)
+    with_features(world)
+    label_settings.change_settings(app.store, project_id=world.project_id, suggest_every=1)
+
+    def busy(*_: object, **__: object) -> int:
+        raise OperationalError("INSERT", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(suggestion_runs, "add_job", busy)
+    receipt = bulk.label_images(
+        app.store, project_id=world.project_id, annotator="jon", image_ids=world.image_ids[2],
+        class_id=world.class_ids[0],
+    )  # fmt: skip
+    assert receipt.stored == 6
+    monkeypatch.undo()
+    assert suggestion_runs.refresh_if_due(app.store, project_id=world.project_id) is not None

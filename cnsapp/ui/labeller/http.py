@@ -43,7 +43,7 @@ def routes(app: App) -> list[Route]:
             or await run_in_threadpool(_is_blind, app, project_id),
         )
         # behind the answer: who labels does not wait for it
-        after = BackgroundTask(_refresh_suggestions, app, project_id)
+        after = BackgroundTask(suggestion_runs.refresh_if_due, app.store, project_id=project_id)
         return JSONResponse(receipt.as_json(), background=after)
 
     async def get_undo(request: Request) -> Response:
@@ -78,13 +78,6 @@ def routes(app: App) -> list[Route]:
 def _is_blind(app: App, project_id: int) -> bool:
     """Return whether nobody is told what others say: also a page from before that was decided."""
     return label_settings.read_settings(app.store, project_id=project_id).blind
-
-
-def _refresh_suggestions(app: App, project_id: int) -> None:
-    try:
-        suggestion_runs.refresh_if_due(app.store, project_id=project_id)
-    except Exception:  # the labels are stored; the next ones ask again
-        log.warning("new suggestions could not be asked for", exc_info=True)
 
 
 def _in_words(handler: Handler, what: str = "label") -> Handler:
