@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cnsapp.services import file_check, images, jobs, labels, metadata, projects, reading, viewing
+from cnsapp.services import file_check, images, jobs, metadata, projects, reading, viewing
 from cnsapp.services.images import Counts, ImageFilter, ImageItem, ImagePage
 from cnsapp.services.jobs import JobView
 from cnsapp.services.projects import ClassView, ProjectView
@@ -14,23 +14,17 @@ from cnsapp.ui.exclusion_controls import exclusion_controls, show_notes
 from cnsapp.ui.files_panel import files_panel
 from cnsapp.ui.filters import choose_filter
 from cnsapp.ui.frame import Here
+from cnsapp.ui.history_table import history_table
 from cnsapp.ui.import_panel import import_panel
 from cnsapp.ui.import_report import show_report
 from cnsapp.ui.labeller import closeup
 from cnsapp.ui.quality_panel import quality_panel
 from cnsapp.ui.slides_panel import has_slides, slides_section
-from cnsapp.ui.tables import Column, facts, table, text, when
+from cnsapp.ui.tables import facts, text, when
 
 PAGE = 60
 BROWSE, SLIDES, QUALITY, FILES, IMPORT = "Browse", "Slides", "Quality", "Files", "Import"
 STATE_WORDS = {"none": "", "skip": "skipped", "unsure": "unsure"}
-SOURCES = {
-    "human": "by hand",
-    "bulk": "several at once",
-    "import": "import",
-    "review": "review",
-    "suggestion": "suggestion",
-}
 
 
 def main() -> None:
@@ -254,22 +248,7 @@ def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None
                 frame.go_to("pages/explain.py", image=image.id)
             exclusion_controls(here, image)
         show_notes(here, image)
-        history = labels.label_history(here.app.store, image_id=image.id)
-        if history:
-            st.caption("History of its label")
-            table(
-                [Column("Label"), Column("By"), Column("How"), Column("When", number=True)],
-                [
-                    [
-                        text(event.class_name or event.kind)
-                        + (" <span class='cns-muted'>(undone)</span>" if event.undone else ""),
-                        text(event.annotator),
-                        text(SOURCES.get(event.source, event.source)),
-                        when(event.at),
-                    ]
-                    for event in history[:20]
-                ],
-            )
+        history_table(here.app, image.id)
 
 
 main()

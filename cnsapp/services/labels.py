@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -18,14 +17,13 @@ from cnsapp.services.label_import import LabelReport, import_labels, label_from_
 from cnsapp.services.own_labels import own_words
 from cnsapp.services.readings import keep_answers
 from cnsapp.services.undoing import UndoStep, redo_stack, undo_stack
-from db.deciding import class_meanings, is_void, refresh_current
+from db.deciding import class_meanings, refresh_current
 from db.models import Image, LabelClass, LabelEvent, Project
 from db.queries import chunks, insert_new, read_tally
 from db.session import Store
 
 __all__ = [
     "Answer",
-    "HistoryItem",
     "LabelReport",
     "Receipt",
     "UndoStep",
@@ -33,7 +31,6 @@ __all__ = [
     "high_water",
     "import_labels",
     "label_from_csv",
-    "label_history",
     "record_events",
     "redo_stack",
     "undo_stack",
@@ -86,21 +83,6 @@ class Receipt:
             "counts": self.counts,
             "as_of": self.as_of,
         }
-
-
-@dataclass(frozen=True)
-class HistoryItem:
-    """One event of an image: who, when, what, from what, and whether it still counts."""
-
-    event_id: int
-    at: datetime
-    annotator: str
-    kind: str
-    class_id: int | None
-    class_name: str | None
-    source: str
-    undone: bool
-    current: bool
 
 
 def record_events(
@@ -156,19 +138,6 @@ def record_events(
             counts=_counts(session, project_id),
             as_of=_high_water(session),
         )
-
-
-def label_history(store: Store, *, image_id: int) -> list[HistoryItem]:
-    """Return what was ever said of an image, the newest first; an undone event says so."""
-    with store.reading() as session:
-        current = session.scalar(select(Image.current_event_id).where(Image.id == image_id))
-        rows = session.execute(
-            select(LabelEvent, LabelClass.name, is_void())
-            .outerjoin(LabelClass, LabelClass.id == LabelEvent.class_id)
-            .where(LabelEvent.image_id == image_id)
-            .order_by(LabelEvent.id.desc())
-        ).all()
-        return [_history_item(event, name, undone, current) for event, name, undone in rows]
 
 
 def high_water(store: Store) -> int:
@@ -372,19 +341,3 @@ def _counts(session: Session, project_id: int) -> dict[str, Any]:
 
 def _high_water(session: Session) -> int:
     return session.scalar(select(func.max(LabelEvent.id))) or 0
-
-
-def _history_item(
-    event: LabelEvent, name: str | None, undone: bool, current: int | None
-) -> HistoryItem:
-    return HistoryItem(
-        event_id=event.id,
-        at=event.created_at,
-        annotator=event.annotator,
-        kind=event.kind,
-        class_id=event.class_id,
-        class_name=name,
-        source=event.source,
-        undone=bool(undone),
-        current=event.id == current,
-    )

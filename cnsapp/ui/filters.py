@@ -25,7 +25,7 @@ STATES = {
 VOTED = ("Waits for a reader", "Readers undecided")  # only where readings are voted on
 ANY_CLASS, ANY_GROUP = "Any class", "Any group"
 ORDERS = {
-    "Order added": "added",
+    "As added": "added",
     "Newest first": "newest",
     "Name": "name",
     "File date": "date",
@@ -127,7 +127,7 @@ def choose_order(*, width: int, blind: bool, opinions: bool) -> Order:
         width=width,
         help="Random keeps its order until you shuffle again.",
     )
-    by = ORDERS[name or "Order added"]
+    by = ORDERS[name or "As added"]
     if by == "random":
         st.button(
             "", icon=":material/shuffle:", help="Shuffle again", key="shuffle", on_click=_shuffle

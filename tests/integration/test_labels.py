@@ -14,6 +14,7 @@ from sqlalchemy import func, insert, select
 
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services import classes, images, labels, projects
+from cnsapp.services.image_history import image_history
 from db.models import Image, LabelEvent
 from db.queries import add_to_tally
 from db.session import Store, open_store
@@ -186,8 +187,8 @@ def test_who_labels_must_have_a_name(world: World) -> None:
         with pytest.raises(InvalidInputError, match="under “Labelling as”"):
             world.record(world.event(0), annotator=name)
     world.record(world.event(0), annotator="  Maria \t Müller ")
-    (item,) = labels.label_history(world.store, image_id=world.image_ids[0])
-    assert item.annotator == "Maria Müller"
+    (item,) = image_history(world.store, image_id=world.image_ids[0]).entries
+    assert item.who == "Maria Müller"
 
 
 def test_more_than_two_thousand_events_are_refused_as_a_whole(world: World) -> None:
@@ -277,10 +278,12 @@ def test_history_tells_who_what_and_what_was_undone(world: World) -> None:
     world.record(event)
     world.record(world.event(0, cls=2), annotator="jo")
     world.record(world.undo_of(event))
-    undo, theirs, mine = labels.label_history(world.store, image_id=world.image_ids[0])
-    assert (undo.kind, undo.annotator) == ("undo", "maria")
-    assert (theirs.class_name, theirs.current, theirs.undone) == ("lung", True, False)
-    assert (mine.class_name, mine.current, mine.undone) == ("liver", False, True)
+    undo, theirs, mine = image_history(world.store, image_id=world.image_ids[0]).entries
+    assert (undo.kind, undo.who) == ("undo", "maria")
+    assert theirs.after is not None
+    assert mine.after is not None
+    assert (theirs.after.name, theirs.current, theirs.undone) == ("lung", True, False)
+    assert (mine.after.name, mine.current, mine.undone) == ("liver", False, True)
 
 
 class Model:
