@@ -79,6 +79,16 @@ def read_key(raw: Mapping[str, Any]) -> tuple[str, int]:
     return _matching(raw, "client", _TOKEN), _whole(raw, "seq")
 
 
+def claimed_key(raw: object) -> tuple[str, int]:
+    """Return whatever the sender called a malformed act, so that it can forget it."""
+    client = raw.get("client") if isinstance(raw, Mapping) else None
+    seq = raw.get("seq") if isinstance(raw, Mapping) else None
+    return (
+        client[:64] if isinstance(client, str) else "",
+        seq if isinstance(seq, int) and not isinstance(seq, bool) else 0,
+    )
+
+
 def clean_annotator(name: str) -> str:
     """Return the name of who labels as it is stored; raise InvalidInputError when it is none."""
     shown = clean_name(name) if isinstance(name, str) else ""

@@ -57,6 +57,11 @@ def read_settings(store: Store, *, project_id: int) -> LabelSettings:
         return _of(_get(session.get(Project, project_id), project_id).settings)
 
 
+def is_blind(store: Store, *, project_id: int) -> bool:
+    """Return whether nobody is told what others say: also a page from before that was decided."""
+    return read_settings(store, project_id=project_id).blind
+
+
 def change_settings(store: Store, *, project_id: int, **changes: Any) -> LabelSettings:
     """Change some of the settings, named as in `LabelSettings`, and return them all.
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from cnsapp.domain.labels import MAX_EVENTS, TAKES_BACK, LabelAct, clean_annotator, read_act
-from cnsapp.errors import InvalidInputError, NotFoundError, StoreError
+from cnsapp.domain.labels import (
+    MAX_EVENTS,
+    TAKES_BACK,
+    LabelAct,
+    claimed_key,
+    clean_annotator,
+    read_act,
+)
+from cnsapp.errors import InvalidInputError, NotFoundError
+from cnsapp.services.busy import in_time
 from cnsapp.services.label_import import LabelReport, import_labels, label_from_csv
 from cnsapp.services.own_labels import own_words
 from cnsapp.services.readings import keep_answers
@@ -115,7 +121,7 @@ def record_events(
             "Send them in several messages.",
         )
     acts, rejected = _read(events)
-    with _in_time(), store.writing() as session:
+    with in_time("The labels"), store.writing() as session:
         if session.get(Project, project_id) is None:
             raise NotFoundError(f"There is no project number {project_id}.")
         images = _known_images(session, project_id, {act.image_id for act in acts})
@@ -146,18 +152,6 @@ def high_water(store: Store) -> int:
         return _high_water(session)
 
 
-@contextmanager
-def _in_time() -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        raise StoreError(
-            "The database is busy or out of reach.",
-            "The labels wait in the browser.",
-            "They are sent again by themselves.",
-        ) from error
-
-
 def _read(events: Sequence[Any]) -> tuple[list[LabelAct], dict[tuple[str, int], Answer]]:
     acts: dict[tuple[str, int], LabelAct] = {}
     rejected: dict[tuple[str, int], Answer] = {}
@@ -165,21 +159,11 @@ def _read(events: Sequence[Any]) -> tuple[list[LabelAct], dict[tuple[str, int], 
         try:
             act = read_act(raw)
         except ValueError as error:
-            key = _named(raw)
+            key = claimed_key(raw)
             rejected[key] = Answer(*key, str(error))
         else:
             acts.setdefault(act.key, act)
     return list(acts.values()), rejected
-
-
-def _named(raw: Any) -> tuple[str, int]:
-    """Return whatever the sender called a malformed event, so that it can forget it."""
-    client = raw.get("client") if isinstance(raw, Mapping) else None
-    seq = raw.get("seq") if isinstance(raw, Mapping) else None
-    return (
-        client[:64] if isinstance(client, str) else "",
-        seq if isinstance(seq, int) and not isinstance(seq, bool) else 0,
-    )
 
 
 def _known_images(session: Session, project_id: int, ids: set[int]) -> dict[int, str]:

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from cnsapp.domain.labels import clean_annotator, read_key
+from cnsapp.domain.labels import claimed_key, clean_annotator, read_key
 from cnsapp.domain.names import clean_name, name_key
-from cnsapp.errors import InvalidInputError, NotFoundError, StoreError
+from cnsapp.errors import InvalidInputError, NotFoundError
+from cnsapp.services.busy import in_time
 from db.models import Image, ImageEvent, ImageTag, Project
 from db.queries import chunks, insert_new
 from db.session import Store
@@ -142,18 +142,11 @@ def record(
         try:
             act = _read(raw)
         except (ValueError, InvalidInputError) as error:
-            rejected.append((*_named(raw), str(error)))
+            rejected.append((*claimed_key(raw), str(error)))
         else:
             good.setdefault(act.key, act)
-    try:
-        with store.writing() as session:
-            return _record(session, project_id, name, list(good.values()), rejected)
-    except OperationalError as error:
-        raise StoreError(
-            "The database is busy or out of reach.",
-            "Notes and tags wait in the browser.",
-            "They are sent again by themselves.",
-        ) from error
+    with in_time("Notes and tags"), store.writing() as session:
+        return _record(session, project_id, name, list(good.values()), rejected)
 
 
 def list_tags(store: Store, *, project_id: int) -> list[TagCount]:
@@ -193,15 +186,6 @@ def _read(raw: Any) -> _Act:
         raise ValueError("“text” is missing.")
     clean = clean_note(text) if kind == NOTE else clean_tag(text)
     return _Act(client, seq, image_id, sha if isinstance(sha, str) else "", kind, clean)
-
-
-def _named(raw: Any) -> tuple[str, int]:
-    client = raw.get("client") if isinstance(raw, Mapping) else None
-    seq = raw.get("seq") if isinstance(raw, Mapping) else None
-    return (
-        client[:64] if isinstance(client, str) else "",
-        seq if isinstance(seq, int) and not isinstance(seq, bool) else 0,
-    )
 
 
 def _record(

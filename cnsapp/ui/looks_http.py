@@ -16,7 +16,7 @@ from cnsapp.errors import CnsError
 from cnsapp.http import SAFE, require_same_origin
 from cnsapp.services import labels, looks
 from cnsapp.services.images import get_image
-from cnsapp.ui.labeller.http import _in_words, _read_message
+from cnsapp.ui.json_routes import in_words, read_message
 
 MOST_LETTERS = 200
 
@@ -34,7 +34,7 @@ def routes(app: App) -> list[Route]:
 
     async def clear(request: Request) -> Response:
         require_same_origin(request)
-        asked = _Asked(await _read_message(request))
+        asked = _Asked(await read_message(request))
         receipt = await run_in_threadpool(
             looks.label_clear,
             app.store,
@@ -51,7 +51,7 @@ def routes(app: App) -> list[Route]:
 
     async def undo(request: Request) -> Response:
         require_same_origin(request)
-        asked = _Asked(await _read_message(request))
+        asked = _Asked(await read_message(request))
         n = await run_in_threadpool(
             looks.take_back,
             app.store,
@@ -64,8 +64,8 @@ def routes(app: App) -> list[Route]:
 
     return [
         Route("/img/name/{image_id:int}.json", name, methods=["GET"]),
-        Route("/api/looks/clear", _in_words(clear), methods=["POST"]),
-        Route("/api/looks/undo", _in_words(undo), methods=["POST"]),
+        Route("/api/looks/clear", in_words(clear), methods=["POST"]),
+        Route("/api/looks/undo", in_words(undo), methods=["POST"]),
     ]
 
 

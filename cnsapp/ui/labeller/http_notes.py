@@ -16,10 +16,10 @@ from cnsapp.bootstrap import App
 from cnsapp.domain.labels import clean_annotator
 from cnsapp.http import require_same_origin
 from cnsapp.services import image_history, images, label_news, label_settings, notes
-from cnsapp.ui.labeller.http import _in_words, _number, _parts, _read_message
+from cnsapp.ui.json_routes import in_words, number_in, parts_of, read_message
 
 FRESH = {"Cache-Control": "no-store"}
-_in_note_words = partial(_in_words, what="note or tag")
+_in_note_words = partial(in_words, what="note or tag")
 
 
 def routes(app: App) -> list[Route]:
@@ -27,7 +27,7 @@ def routes(app: App) -> list[Route]:
 
     async def post(request: Request, kinds: tuple[str, ...]) -> Response:
         require_same_origin(request)
-        project_id, who, acts = _parts(await _read_message(request))
+        project_id, who, acts = parts_of(await read_message(request))
         if not all(isinstance(act, dict) and act.get("kind") in kinds for act in acts):
             raise HTTPException(400, f"Only {' or '.join(kinds)} can be said here.")
         receipt = await run_in_threadpool(
@@ -72,7 +72,7 @@ def routes(app: App) -> list[Route]:
         Route("/api/tags", _in_note_words(get_tags), methods=["GET"]),
         Route("/api/notes", _in_note_words(post_notes), methods=["POST"]),
         Route("/api/history", _in_note_words(get_history), methods=["GET"]),
-        Route("/api/labels/news", _in_words(get_news), methods=["GET"]),
+        Route("/api/labels/news", in_words(get_news), methods=["GET"]),
     ]
 
 
@@ -85,7 +85,7 @@ def _history(app: App, image_id: int, annotator: str, own: bool) -> dict[str, An
 
 
 def _asked(request: Request, name: str) -> int:
-    number = _number(request.query_params.get(name))
+    number = number_in(request.query_params.get(name))
     if number is None:
         raise HTTPException(400, f"The address does not say which {name}.")
     return number

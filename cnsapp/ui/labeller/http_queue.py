@@ -18,15 +18,16 @@ from cnsapp.bootstrap import App
 from cnsapp.http import require_same_origin
 from cnsapp.services import queueing
 from cnsapp.services.images import ImageFilter
+from cnsapp.services.label_settings import is_blind
 from cnsapp.services.own_labels import labels_of
 from cnsapp.services.queueing import Handed, QueuedImage, Wish
+from cnsapp.ui.json_routes import in_words, read_message
 from cnsapp.ui.labeller import row_of
-from cnsapp.ui.labeller.http import _in_words, _is_blind, _read_message
 
 MOST = 100  # images handed out in one answer
 MOST_NAMED = 50_000  # images that a message may name
 _FILTER = TypeAdapter(ImageFilter)
-_queue_words = partial(_in_words, what="wish for the next images")
+_queue_words = partial(in_words, what="wish for the next images")
 FRESH = {"Cache-Control": "no-store"}
 
 
@@ -40,11 +41,11 @@ def routes(app: App) -> list[Route]:
 
     async def take(request: Request) -> Response:
         require_same_origin(request)
-        return await run_in_threadpool(_hand_out, app, await _read_message(request))
+        return await run_in_threadpool(_hand_out, app, await read_message(request))
 
     async def leave(request: Request) -> Response:
         require_same_origin(request)
-        message = await _read_message(request)
+        message = await read_message(request)
         named = message.get("images")
         n = await run_in_threadpool(
             queueing.release,
@@ -65,7 +66,7 @@ def routes(app: App) -> list[Route]:
 def _look_ahead(app: App, wish: Wish, n: int) -> Response:
     handed = queueing.look_ahead(app.store, wish, n=n)
     again = wish.strategy in (queueing.SECOND, queueing.SELF)
-    if not again and _is_blind(app, wish.project_id):
+    if not again and is_blind(app.store, project_id=wish.project_id):
         handed = replace(handed, images=labels_of(app.store, handed.images, wish.annotator))
     return JSONResponse(_answer(handed), headers=FRESH)
 
@@ -87,7 +88,7 @@ def _hand_out(app: App, message: Mapping[str, Any]) -> Response:
     # what a page that was loaded again had in hand, or behind it
     shown = queueing.shown_again(app.store, wish, _ids(message, "show"))
     again = wish.strategy in (queueing.SECOND, queueing.SELF)  # not even what they said themselves
-    mine = message.get("whose") == "mine" or _is_blind(app, wish.project_id)
+    mine = message.get("whose") == "mine" or is_blind(app.store, project_id=wish.project_id)
     if mine and not again:  # nothing that others said leaves the server
         handed = replace(handed, images=labels_of(app.store, handed.images, wish.annotator))
         shown = labels_of(app.store, shown, wish.annotator)
