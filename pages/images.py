@@ -24,7 +24,6 @@ from cnsapp.ui.tables import facts, text, when
 
 PAGE = 60
 BROWSE, SLIDES, QUALITY, FILES, IMPORT = "Browse", "Slides", "Quality", "Files", "Import"
-STATE_WORDS = {"none": "", "skip": "skipped", "unsure": "unsure"}
 
 
 def main() -> None:
@@ -202,7 +201,7 @@ def go_to_page(at: dict[str, int | None]) -> None:
 def tile(item: ImageItem, classes: dict[int, ClassView]) -> Tile:
     """Return an image as the gallery shows it."""
     c = classes.get(item.class_id) if item.class_id is not None else None
-    label = c.name if c else STATE_WORDS.get(item.state, "")
+    label = c.name if c else words.STATES.get(item.state, "")
     return Tile(item.id, thumb_url(item.id, item.version), item.name, label, c.color if c else "")
 
 
@@ -228,7 +227,7 @@ def show_image(here: Here, image_id: int, classes: dict[int, ClassView]) -> None
             st.markdown(f"**{frame.plain(image.name.rsplit('/', 1)[-1])}**")
             label = classes.get(image.class_id) if image.class_id is not None else None
             rows = [
-                ("Label", label.name if label else STATE_WORDS.get(image.state) or "none yet"),
+                ("Label", label.name if label else words.STATES.get(image.state) or "none yet"),
                 ("Group", image.group or words.NONE),
                 ("Size", f"{image.width:,} × {image.height:,} px"),
                 ("File", f"{image.facts.get('format', '')} {words.size(image.n_bytes)}".strip()),

@@ -96,6 +96,8 @@ class Counts:
     unsure: int
     unlabelled: int
     per_class: dict[int, int]
+    waiting: int = 0  # for another reader, where readings are voted on
+    undecided: int = 0  # read by enough people, who do not agree
 
 
 EVERYTHING = ImageFilter()
@@ -278,6 +280,8 @@ def counts(store: Store, *, project_id: int) -> Counts:
             for key, n in tally.items()
             if key.startswith("class:") and n
         },
+        waiting=tally.get("state:waiting", 0),
+        undecided=tally.get("state:undecided", 0),
     )
 
 

@@ -317,6 +317,8 @@ def _counts(session: Session, project_id: int) -> dict[str, Any]:
         "labelled": tally.get("state:label", 0),
         "skipped": tally.get("state:skip", 0),
         "unsure": tally.get("state:unsure", 0),
+        "waiting": tally.get("state:waiting", 0),
+        "undecided": tally.get("state:undecided", 0),
         "per_class": {
             key.removeprefix("class:"): n for key, n in tally.items() if key.startswith("class:")
         },

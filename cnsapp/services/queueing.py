@@ -300,6 +300,12 @@ def _first(
     return got
 
 
+_UNORDERED = (
+    "The order could not be worked out, so images come as they were added. "
+    "The server's log says why."
+)
+
+
 def _handed(
     store: Store,
     wish: Wish,
@@ -320,7 +326,7 @@ def _handed(
         gone=gone,
         version=order.version if order else "",
         is_old=order is not None and order.is_old,
-        note=order.note if order else "",
+        note=order.note if order else _UNORDERED if wish.strategy in DRAWN and got else "",
         with_others=with_others,
         skipped=tally.get("state:skip", 0),
         unsure=tally.get("state:unsure", 0),

@@ -7,6 +7,7 @@ import streamlit as st
 from cnsapp.bootstrap import App
 from cnsapp.services.image_history import Entry, Saying, image_history
 from cnsapp.ui.tables import Column, table, text, when
+from cnsapp.ui.words import STATES
 
 SHOWN = 20
 SOURCES = {
@@ -20,7 +21,6 @@ SOURCES = {
     "adjudication": "settled a dispute",
 }
 TURNS = {"undo": "took back, now ", "redo": "brought back "}
-WORDS = {"clear": "no label", "skip": "skipped", "unsure": "unsure"}
 
 
 def history_table(app: App, image_id: int) -> None:
@@ -49,4 +49,6 @@ def _what(entry: Entry) -> str:
 
 
 def _word(saying: Saying) -> str:
-    return saying.name or WORDS.get(saying.kind, saying.kind)
+    if saying.kind == "clear":
+        return "no label"
+    return saying.name or STATES.get(saying.kind, saying.kind)

@@ -19,7 +19,6 @@ from cnsapp.ui.quality_words import PROBLEMS
 from cnsapp.ui.tables import swatch, text
 
 PAIRS, TILES = 5, 60  # a page
-STATE_WORDS = {"none": "no label", "skip": "skipped", "unsure": "unsure"}
 
 
 def quality_panel(here: Here, project: ProjectView, show: Callable[[int], None]) -> None:
@@ -173,7 +172,11 @@ def _half(
 ) -> None:
     item = one.item
     label = classes.get(item.class_id) if item.class_id is not None else None
-    called = swatch(label.color) + text(label.name) if label else STATE_WORDS.get(item.state, "")
+    called = (
+        swatch(label.color) + text(label.name)
+        if label
+        else words.STATES.get(item.state) or "no label"
+    )
     facts = " · ".join(
         part
         for part in (

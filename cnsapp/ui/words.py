@@ -8,6 +8,14 @@ from datetime import UTC, datetime
 
 NONE = "–"
 
+STATES = {  # of an image that has no class
+    "none": "",
+    "skip": "skipped",
+    "unsure": "unsure",
+    "waiting": "waits for a reader",
+    "undecided": "readers undecided",
+}
+
 
 def number(value: float | None, digits: int = 0) -> str:
     """Return a number with thousands separators, or a dash when there is none."""

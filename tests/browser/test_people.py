@@ -209,3 +209,13 @@ def test_what_was_done_can_be_read_on_narrow_screens(world: World, other: Any) -
         open_grid(world, other, "cleo")
         line = other.locator(".status").bounding_box()
         assert line["width"] > 100, f"{width} pixels leave {line['width']:.0f} for what was done"
+
+
+def test_under_a_vote_a_first_reading_is_seen_to_wait(world: World) -> None:
+    label_settings.change_settings(
+        world.store, project_id=world.project_id, rule=ConsensusRule("majority", 2)
+    )
+    world.open()
+    world.page.keyboard.press("1")
+    world.cell(0).locator(".word", has_text="waits for a reader").wait_for()
+    world.page.locator(".count", has_text="1 image waits for another reader").wait_for()

@@ -532,3 +532,17 @@ def test_ten_thousand_images_are_in_a_fresh_queue_within_two_seconds(tmp_path: P
         reasons = {i.reason for i in lab.ask("smart", n=5, holder=f"{time.monotonic()}").images}
         assert time.monotonic() - began < 20
     print(f"fresh after {time.monotonic() - began:.2f} s")  # noqa: T201
+
+
+def test_an_order_that_cannot_be_worked_out_is_said_and_images_come_all_the_same(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no order today")
+
+    monkeypatch.setattr(queue_orders, "make_order", broken)
+    wish = Wish(lab.project_id, "maria", strategy="random")
+    handed = hand_out(lab.store, wish, holder="tab", n=5)
+    assert "could not be worked out" in handed.note
+    assert [image.id for image in handed.images] == lab.image_ids[:5]
+    assert {image.reason for image in handed.images} == {""}  # none of them counts as random

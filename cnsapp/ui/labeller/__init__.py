@@ -279,6 +279,8 @@ def _counts(counts: Any) -> dict[str, Any] | None:
         "labelled": counts.labelled,
         "skipped": counts.skipped,
         "unsure": counts.unsure,
+        "waiting": counts.waiting,
+        "undecided": counts.undecided,
         "per_class": {str(class_id): n for class_id, n in counts.per_class.items()},
     }
 

@@ -6,11 +6,14 @@ const OTHERS = [
   { kind: "clear", key: "delete", shown: "Del", name: "Remove label", word: "no label", mark: "" },
 ];
 
+// what readings come to where they are voted on, and the vote has not decided yet
+const VOTED = { waiting: "waits for a reader", undecided: "readers undecided" };
+
 function labelWord(s, label) {
   if (label.state === "label") return (s.classes.get(label.class_id) || { name: "a class of the past" }).name;
   if (label.state === "wait") return label.word || "undoing…";
   const other = OTHERS.find((o) => o.kind === label.state);
-  return other ? other.word : "";
+  return other ? other.word : VOTED[label.state] || "";
 }
 
 function buildFrame(s) {
@@ -107,6 +110,8 @@ function paintPanel(s) {
   const counts = s.counts || { images: 0, labelled: 0, per_class: {} };
   const share = counts.images ? (100 * counts.labelled) / counts.images : 0;
   s.ui.progress.replaceChildren(el("b", "", { text: number(counts.labelled) }), ` of ${number(counts.images)} labelled`);
+  if (counts.waiting) s.ui.progress.append(el("div", "quiet", { text: `${images(counts.waiting)} ${counts.waiting === 1 ? "waits" : "wait"} for another reader` }));
+  if (counts.undecided) s.ui.progress.append(el("div", "quiet", { text: `${images(counts.undecided)}: readers undecided` }));
   s.ui.fill.style.width = `${share}%`;
   s.ui.bargraph.setAttribute("aria-valuenow", counts.labelled);
   s.ui.bargraph.setAttribute("aria-valuemax", counts.images);

@@ -160,6 +160,7 @@ function takeHanded(s, answer, asked) {
   q.answer = answer;
   q.before = "";
   takeRows(s, [...answer.shown, ...answer.images], answer.as_of);
+  tellNote(s, answer.note);
   const gone = new Set(answer.gone);
   const here = s.images[s.pos] && s.images[s.pos].id; // nothing is taken from under somebody's eyes
   const shown = new Map(answer.shown.map((row) => [row.id, row]));
@@ -273,4 +274,12 @@ function endWords(s, answer) {
   const counts = s.counts || {};
   const all = counts.images && counts.labelled + counts.skipped + counts.unsure >= counts.images;
   return all ? "Every image has been looked at. Train a model next." : "No image matches these filters.";
+}
+
+// What is missing for the order that was asked for: told once, and taken away when it is there.
+function tellNote(s, note) {
+  if (note === s.queueNote) return;
+  if (note) s.warn(note);
+  else if (s.queueNote && s.ui.notice.textContent.startsWith(s.queueNote)) s.ui.notice.hidden = true;
+  s.queueNote = note;
 }
