@@ -1,22 +1,18 @@
 """How far the people of a project agree: who read what with whom, kappas, the images they part on.
 
-A label that settled a dispute was given with the others in sight: the reading before it counts
-here, so that settling disputes makes nobody agree better.
+What counts as an opinion stands in `opinions`.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Select, select
+from sqlalchemy.orm import aliased
 
 from cnsapp.domain.agreement import (
     N_RESAMPLES,
@@ -29,17 +25,12 @@ from cnsapp.domain.agreement import (
 )
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.images import ImageItem, items_in_order
-from db.deciding import Meanings, class_meanings, is_void
-from db.models import AnnotatorLabel, ClassEvent, Image, ImageEvent, LabelEvent, Reading
-from db.queries import chunks
+from cnsapp.services.opinions import Labels, both, kept, meant_now, opinions
+from db.deciding import class_meanings, is_void
+from db.models import Image, LabelEvent, Reading
 from db.session import Store
 
 FEWEST = 20  # common images below which a figure would say more about chance than about people
-KEPT = 24  # answers remembered
-ACCEPTS = "suggestion"
-SETTLES = "adjudication"
-Labels = NDArray[np.int64]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -101,16 +92,6 @@ class Parted:
     second: int
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What people say of the images that two or more of them read."""
-
-    image_ids: Labels  # (N,) ascending
-    groups: list[str | None]
-    people: list[str]
-    said: Labels  # (N, P) class, 0 for none
-
-
 def agreement(store: Store, *, project_id: int, only_second: bool = False) -> Agreement:
     """Return how far the people of a project agree.
 
@@ -122,10 +103,10 @@ def agreement(store: Store, *, project_id: int, only_second: bool = False) -> Ag
     """
 
     def made() -> Agreement:
-        read = _read(store, project_id, only_second)
+        read = opinions(store, project_id, only_second)
         pairs = []
         for i, j in combinations(range(len(read.people)), 2):
-            a, b, groups, _ = _both(read, i, j)
+            a, b, groups, _ = both(read, i, j)
             if a:
                 pairs.append(_pair(read.people[i], read.people[j], a, b, groups))
         classes = [int(c) for c in np.unique(read.said) if c]
@@ -138,7 +119,7 @@ def agreement(store: Store, *, project_id: int, only_second: bool = False) -> Ag
             per_class={c: _fleiss(counts, read.groups, k) for k, c in enumerate(classes)},
         )
 
-    return _kept(store, project_id, ("all", only_second), made)
+    return kept(store, project_id, ("all", only_second), made)
 
 
 def pair(
@@ -168,7 +149,7 @@ def pair(
             per_class={c: found[c] for c in classes},
         )
 
-    return _kept(store, project_id, ("pair", first, second, only_second), made)
+    return kept(store, project_id, ("pair", first, second, only_second), made)
 
 
 def parted(
@@ -214,10 +195,10 @@ def read_again(store: Store, *, project_id: int, kind: str = "self") -> list[Aga
             meanings = class_meanings(session, project_id)
             for who, again, was, now, group in session.execute(_readings(project_id, kind)):
                 pairs = found.setdefault((who, again), [])
-                pairs.append((_meant(was, meanings), _meant(now, meanings), group))
+                pairs.append((meant_now(was, meanings), meant_now(now, meanings), group))
         return [_again(*people, rows) for people, rows in sorted(found.items())]
 
-    return _kept(store, project_id, ("again", kind), made)
+    return kept(store, project_id, ("again", kind), made)
 
 
 def _readings(project_id: int, kind: str) -> Select[str, str, int | None, int | None, str | None]:
@@ -287,127 +268,9 @@ def _two(
 ) -> tuple[list[int], list[int], list[str | None], Labels]:
     if first == second:
         raise InvalidInputError("Choose two different people.")
-    read = _read(store, project_id, only_second)
+    read = opinions(store, project_id, only_second)
     if first not in read.people or second not in read.people:
         raise InvalidInputError(
             f"{first} and {second} have read no image in common.", "", "Ask for second readings."
         )
-    return _both(read, read.people.index(first), read.people.index(second))
-
-
-def _both(read: _Read, i: int, j: int) -> tuple[list[int], list[int], list[str | None], Labels]:
-    """Return what two people call the images that both read, their groups, and their ids."""
-    common = np.flatnonzero((read.said[:, i] > 0) & (read.said[:, j] > 0))
-    a, b = read.said[common, i].tolist(), read.said[common, j].tolist()
-    return a, b, [read.groups[k] for k in common], read.image_ids[common]
-
-
-def _read(store: Store, project_id: int, only_second: bool) -> _Read:
-    return _kept(
-        store, project_id, ("read", only_second), lambda: _fetch(store, project_id, only_second)
-    )
-
-
-def _fetch(store: Store, project_id: int, only_second: bool) -> _Read:
-    word = AnnotatorLabel
-    mine = [word.project_id == project_id, word.state == "label"]
-    of_several = select(word.image_id).where(*mine).group_by(word.image_id)
-    of_several = of_several.having(func.count() > 1)
-    statement = (
-        select(word.image_id, word.annotator, word.class_id, word.source, Image.group_key)
-        .join(Image, Image.id == word.image_id)
-        .where(*mine, Image.status == "ok", word.image_id.in_(of_several))
-    )
-    if only_second:
-        second = aliased(AnnotatorLabel)
-        blind = select(second.image_id).where(
-            second.project_id == project_id, second.source == "second", second.state == "label"
-        )
-        statement = statement.where(word.image_id.in_(blind))
-    with store.reading() as session:
-        meanings = class_meanings(session, project_id)
-        rows = session.execute(statement).all()
-        settled = [(row[0], row[1]) for row in rows if row[3] == SETTLES]
-        before = _before(session, settled)
-    said: dict[tuple[int, str], int] = {}
-    groups: dict[int, str | None] = {}
-    for image_id, who, class_id, source, group in rows:
-        if source == ACCEPTS:  # two who accept one model do not agree with each other
-            continue
-        meant = before.get((image_id, who)) if source == SETTLES else class_id
-        meant = _meant(meant, meanings)
-        if meant is not None:
-            said[image_id, who] = meant
-            groups[image_id] = group
-    return _as_table(said, groups)
-
-
-def _meant(class_id: int | None, meanings: Meanings) -> int | None:
-    return None if class_id is None else meanings.get(class_id, class_id)
-
-
-def _before(session: Session, settled: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    """Return the class that people gave these images before they settled a dispute."""
-    wanted = set(settled)
-    found: dict[tuple[int, str], int] = {}
-    for part in chunks(sorted({image_id for image_id, _ in settled})):
-        for image_id, who, class_id in session.execute(
-            select(LabelEvent.image_id, LabelEvent.annotator, LabelEvent.class_id)
-            .where(
-                LabelEvent.image_id.in_(part),
-                LabelEvent.kind == "label",
-                LabelEvent.source != SETTLES,
-                ~is_void(),
-            )
-            .order_by(LabelEvent.id)
-        ):
-            if (image_id, who) in wanted and class_id is not None:
-                found[image_id, who] = class_id  # the latest stays
-    return found
-
-
-def _as_table(said: dict[tuple[int, str], int], groups: dict[int, str | None]) -> _Read:
-    ids = np.array(sorted(groups), np.int64)
-    people = sorted({who for _, who in said})
-    row, column = {int(i): k for k, i in enumerate(ids)}, {who: k for k, who in enumerate(people)}
-    table = np.zeros((len(ids), len(people)), np.int64)
-    for (image_id, who), class_id in said.items():
-        table[row[image_id], column[who]] = class_id
-    several = np.flatnonzero((table > 0).sum(1) > 1)
-    kept = np.flatnonzero((table[several] > 0).any(0))
-    ids = ids[several]
-    return _Read(
-        ids,
-        [groups[int(i)] for i in ids],
-        [people[k] for k in kept],
-        table[np.ix_(several, kept)],
-    )
-
-
-_answers: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
-_lock = threading.Lock()
-
-
-def _kept(store: Store, project_id: int, what: tuple[Hashable, ...], make: Callable[[], T]) -> T:
-    """Return an answer from memory while nothing was labelled, grouped or reclassed since."""
-    with store.reading() as session:
-        newest = [session.scalar(select(func.max(LabelEvent.id)))]
-        newest += [
-            session.scalar(select(func.max(table.id)).where(table.project_id == project_id))
-            for table in (ClassEvent, ImageEvent)
-        ]
-        readings = session.execute(
-            select(func.count(), func.max(Reading.id)).where(Reading.project_id == project_id)
-        ).one()
-    key = (str(store.engine.url), project_id, *newest, *readings, *what)
-    with _lock:
-        if key in _answers:
-            _answers.move_to_end(key)
-            found: T = _answers[key]
-            return found
-    made = make()
-    with _lock:
-        _answers[key] = made
-        while len(_answers) > KEPT:
-            _answers.popitem(last=False)
-    return made
+    return both(read, read.people.index(first), read.people.index(second))

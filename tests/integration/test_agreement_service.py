@@ -140,6 +140,20 @@ def test_settling_a_dispute_makes_nobody_agree_better(tmp_path: Path) -> None:
     assert after.people == ("ada", "ben")
 
 
+def test_two_who_accept_one_model_do_not_agree_with_each_other(tmp_path: Path) -> None:
+    world = make_world(tmp_path, 60)
+    label(world, "ann", {i: i % 3 for i in range(60)})
+    label(world, "bob", {i: (i + (i < 20)) % 3 for i in range(30)})
+    label(world, "bob", {i: i % 3 for i in range(30, 60)}, source="suggestion")
+    found = agreement.agreement(world.store, project_id=world.project_id)
+    (figures,) = found.pairs
+    assert figures.n == 30  # those that Bob judged himself
+    label(world, "bob", {i: i % 3 for i in range(20)}, source="suggestion")
+    label(world, "bob", {i: i % 3 for i in range(20)}, source="adjudication")
+    (again,) = agreement.agreement(world.store, project_id=world.project_id).pairs
+    assert again.percent == figures.percent  # nor do accepted ones before a settled dispute count
+
+
 def test_a_cell_leads_to_its_images(tmp_path: Path) -> None:
     world = make_world(tmp_path, 30)
     label(world, "ada", {i: i % 2 for i in range(30)})
