@@ -135,9 +135,8 @@ def suggest_hotkeys(classes: Sequence[ClassSpec]) -> list[str | None]:
     if len(classes) > MOST_SINGLE and with_parent:
         return suggest_chords(classes)
     if len(classes) > len(HOTKEYS):
-        first = [*HOTKEYS, *([None] * len(classes))]
         nines = [divmod(i, len(DIGITS)) for i in range(len(classes))]
-        return [first[a] + DIGITS[b] if first[a] else None for a, b in nines]  # type: ignore[operator]
+        return [HOTKEYS[a] + DIGITS[b] if a < len(HOTKEYS) else None for a, b in nines]
     return [HOTKEYS[i] if i < len(HOTKEYS) else None for i in range(len(classes))]
 
 
