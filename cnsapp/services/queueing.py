@@ -164,7 +164,7 @@ def hand_out(
     asked = n
     if share_fairly:
         n = min(n, max(0, _fair_share(store, wish, holder) - len(had)))
-    choose, order = _chooser(store, wish, holder, unwanted, n, set(give_back))
+    choose, order = _chooser(store, wish, holder, unwanted, n, set(give_back), wait=WAIT)
     with store.writing() as session:
         leases.forget_old(session, project_id=wish.project_id)
         if holder_before:
@@ -242,8 +242,8 @@ Choose = Callable[[Session, set[int]], Iterable[tuple[int, str]]]
 
 
 def _chooser(
-    store: Store, wish: Wish, holder: str, unwanted: set[int], n: int, back: set[int],
-    wait: float = WAIT,
+    store: Store, wish: Wish, holder: str, unwanted: set[int], n: int, back: set[int], *,
+    wait: float,
 ) -> tuple[Choose, Order | None]:  # fmt: skip
     """Return what names images in the order in which they are wanted, and the drawn order."""
     with store.reading() as session:

@@ -100,6 +100,12 @@ def sort_by_looks(lab: Lab, n: int | None = None) -> None:
     write_index(lab.store, project_id=lab.project_id, arrays=arrays, facts=facts)
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for an order however busy the machine is; the tests of waiting set their own time."""
+    monkeypatch.setattr(queueing, "WAIT", 60.0)
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return make_lab(tmp_path, 200)
