@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 
 from benchmarks.rows import Row, percentile
 from cnsapp.bootstrap import App, open_app
-from cnsapp.domain.presets import DEFAULT_BACKBONE
+from cnsapp.domain.recipe import DEFAULT_BACKBONE
 from cnsapp.jobs.running import run_here
 from cnsapp.jobs.supervisor import start_worker, stop_worker
 from cnsapp.services import bulk, jobs, label_settings, labels, projects, suggestion_runs

@@ -276,6 +276,8 @@ class Job(Base):
     requested_by: Mapped[str] = mapped_column(String(200), default="")
     worker_id: Mapped[str | None] = mapped_column(String(120))
     starts: Mapped[int] = mapped_column(default=0)  # since its last finished step; many = it kills
+    # wished by the user: a running job stops at its next pause and waits in the queue, unhanded
+    paused: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
     heartbeat_at: Mapped[datetime | None]
@@ -293,6 +295,58 @@ class JobPoint(Base):
     at: Mapped[datetime] = mapped_column(default=utc_now)
     message: Mapped[str] = mapped_column(Text, default="")
     values: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class DataSplit(Base):
+    """A division of a project's images into parts, stored by image; the test set is locked.
+
+    One of a project is `active`: training follows it. `scheme` says what is kept together (`by
+    group`, `by file-name blocks`, `random`, `by column`), `settings` how it was made.
+    """
+
+    __tablename__ = "data_split"
+    __table_args__ = (Index("ix_data_split_project", "project_id", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    scheme: Mapped[str] = mapped_column(String(40))
+    seed: Mapped[int] = mapped_column(default=0)
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    active: Mapped[bool] = mapped_column(default=True, server_default=true())
+    created_by: Mapped[str] = mapped_column(String(200), default="")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class SplitMember(Base):
+    """Which part of a split an image belongs to: train, validation or test."""
+
+    __tablename__ = "split_member"
+    __table_args__ = (
+        Index("ix_split_member_part", "split_id", "part", "image_id"),
+        Index("ix_split_member_image", "image_id"),
+    )
+
+    split_id: Mapped[int] = mapped_column(ForeignKey("data_split.id"), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id"), primary_key=True)
+    part: Mapped[str] = mapped_column(String(12))  # train | validation | test
+    pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    added_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class SplitUse(Base):
+    """A look at a locked test set: every one makes its score a little less worth. Appended."""
+
+    __tablename__ = "split_use"
+    __table_args__ = (Index("ix_split_use_split", "split_id", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    split_id: Mapped[int] = mapped_column(ForeignKey("data_split.id"))
+    model_id: Mapped[int | None] = mapped_column(ForeignKey("model.id"))
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
+    who: Mapped[str] = mapped_column(String(200), default="")
+    purpose: Mapped[str] = mapped_column(String(200), default="")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Model(Base):
@@ -316,6 +370,10 @@ class Model(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     # false while its predictions are written, in many short transactions: nobody sees it yet
     ready: Mapped[bool] = mapped_column(default=True, server_default=true())
+    note: Mapped[str] = mapped_column(Text, default="", server_default="")
+    archived: Mapped[bool] = mapped_column(default=False, server_default=false())
+    promoted_at: Mapped[datetime | None]  # the newest one is the project's current model
+    split_id: Mapped[int | None] = mapped_column(ForeignKey("data_split.id"))  # it was trained by
 
 
 class Prediction(Base):
@@ -323,12 +381,16 @@ class Prediction(Base):
 
     `fold` is the fold whose training part excluded the image. `label_class_id` is the label at the
     time of training, `event_id` the event that set it: a later current event means "changed since".
+    `part` says where the image stood: `fold` (held out of the model or fold that judged it) or
+    `test` (of the locked test set). Figures never mix the two.
     """
 
     __tablename__ = "prediction"
     __table_args__ = (
         UniqueConstraint("model_id", "image_id"),
-        Index("ix_prediction_cell", "model_id", "label_class_id", "class_id", "probability"),
+        Index(
+            "ix_prediction_cell", "model_id", "part", "label_class_id", "class_id", "probability"
+        ),
         Index("ix_prediction_image", "image_id"),
     )
 
@@ -341,3 +403,4 @@ class Prediction(Base):
     probabilities: Mapped[list[Any]] = mapped_column(default=list)  # aligned with Model.class_ids
     label_class_id: Mapped[int | None] = mapped_column(ForeignKey("label_class.id"))
     event_id: Mapped[int | None]
+    part: Mapped[str] = mapped_column(String(12), default="fold", server_default="fold")

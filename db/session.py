@@ -23,7 +23,7 @@ try:  # carries its own, current SQLite; the one that comes with Python is often
 except ImportError:  # pragma: no cover - platforms without the wheel
     sqlite_module = sqlite3
 
-HEAD = "0004"  # the newest migration: the schema that this version reads and writes
+HEAD = "0005"  # the newest migration: the schema that this version reads and writes
 SAFE_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that two connections write to
 
 

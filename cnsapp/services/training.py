@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
-from cnsapp.domain.presets import BACKBONES, check_options
 from cnsapp.domain.readiness import ClassCount, assess
+from cnsapp.domain.recipe import BACKBONES, PRESETS, check_options
 from cnsapp.domain.splits import BY_GROUP, no_groups_to_split_by
 from cnsapp.errors import InvalidInputError
 from cnsapp.jobs.states import ACTIVE
@@ -82,7 +82,7 @@ def start_training(
         is under way.
     """
     _check_preset(preset, backbone)
-    checked = check_options(options or {})
+    checked = check_options(options or {}, preset)
     found = readiness(app.store, project_id=project_id)
     if not found.ok:
         raise InvalidInputError(
@@ -141,14 +141,10 @@ def _refuse_second(session: Session, project_id: int) -> None:
 
 
 def _check_preset(preset: str, backbone: str) -> None:
-    if preset == "full":
+    if preset not in PRESETS:
         raise InvalidInputError(
-            "The full model (fine-tuning the whole network) is not there yet.",
-            "",
-            "Use the quick model: --preset quick.",
+            f"There is no preset “{preset}”.", "", f"Use {' or '.join(PRESETS)}."
         )
-    if preset != "quick":
-        raise InvalidInputError(f"There is no preset “{preset}”.", "", "Use quick.")
     if backbone not in BACKBONES:
         raise InvalidInputError(
             f"There is no backbone “{backbone}”.", "", f"Use one of: {', '.join(BACKBONES)}."

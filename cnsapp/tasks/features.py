@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import case, select
 
 from cnsapp.bootstrap import App
-from cnsapp.domain.presets import DEFAULT_BACKBONE
+from cnsapp.domain.recipe import DEFAULT_BACKBONE
 from cnsapp.errors import CnsError, UnreadableImageError
 from cnsapp.imaging.limits import Limits
 from cnsapp.imaging.rule import ReadingRule

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnsapp.bootstrap import App
-from cnsapp.domain.presets import DEFAULT_BACKBONE
+from cnsapp.domain.recipe import DEFAULT_BACKBONE
 from cnsapp.errors import CnsError
 from cnsapp.jobs.context import JobContext
 from cnsapp.ml import looks

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.metrics import evaluate
-from cnsapp.domain.presets import DEFAULT_BACKBONE
+from cnsapp.domain.recipe import DEFAULT_BACKBONE
 from cnsapp.domain.suggestions import figures_of
 from cnsapp.errors import CnsError
 from cnsapp.jobs.context import JobContext

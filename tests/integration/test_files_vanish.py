@@ -23,7 +23,7 @@ from cnsapp.services.importing import import_folder
 from cnsapp.services.predicting import read_results, start_prediction, start_slide_prediction
 from cnsapp.services.training import start_training
 from cnsapp.settings import Settings
-from cnsapp.tasks import train
+from cnsapp.tasks import train_quick
 from db.models import Image
 from tests import slides
 from tests.integration.test_odd_names import NAMES
@@ -43,13 +43,13 @@ def rot(path: Path) -> None:
 
 def when_it_runs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """Do something once the labels were read and before the files are."""
-    real = train.compute
+    real = train_quick.compute
 
     def compute(*args: Any, **named: Any) -> Any:
         act()
         return real(*args, **named)
 
-    monkeypatch.setattr(train, "compute", compute)
+    monkeypatch.setattr(train_quick, "compute", compute)
 
 
 def test_a_training_goes_on_without_files_that_vanish_or_rot_meanwhile(

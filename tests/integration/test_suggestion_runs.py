@@ -288,7 +288,7 @@ def test_a_refresh_whose_worker_is_killed_is_whole_in_the_end(slow_app: App) -> 
 
 def with_made_up_features(world: World) -> None:
     """Store features that tell the classes, without reading a picture."""
-    from cnsapp.domain.presets import DEFAULT_BACKBONE
+    from cnsapp.domain.recipe import DEFAULT_BACKBONE
     from cnsapp.tasks.resources import extractor_of, feature_store
 
     extractor = extractor_of(world.app, DEFAULT_BACKBONE)

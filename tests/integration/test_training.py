@@ -28,7 +28,8 @@ from cnsapp.services.training import (
     readiness,
     start_training,
 )
-from cnsapp.tasks import train
+from cnsapp.tasks import keep_model, train, train_quick
+from cnsapp.tasks.snapshot import Snapshot, take_snapshot
 from db.models import Image, Job, Model, Prediction, Project
 from tests.integration.worlds import World, make_world, relabel
 
@@ -74,10 +75,10 @@ def test_a_second_run_of_a_project_is_refused_while_one_is_under_way(app: App) -
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"preset": "full"}, "not there yet"),
-        ({"preset": "best"}, "no preset “best”"),
+        ({"preset": "great"}, "no preset “great”"),
+        ({"options": {"epochs": 3}}, "preset quick has no setting “epochs”"),
         ({"backbone": "alexnet"}, "no backbone “alexnet”"),
-        ({"options": {"epochs": 3}}, "no training setting “epochs”"),
+        ({"options": {"turns": 3}}, "no training setting “turns”"),
         ({"options": {"n_folds": "1"}}, "n_folds cannot be “1”"),
         ({"options": {"scheme": "by group"}}, "no labelled image has a group"),
     ],
@@ -91,7 +92,7 @@ def test_wrong_choices_are_named_before_the_start(
 
 
 def test_the_names_of_backbones_are_those_that_exist() -> None:
-    from cnsapp.domain.presets import BACKBONES
+    from cnsapp.domain.recipe import BACKBONES
     from cnsapp.ml.backbones import BACKBONES as BUILT
 
     assert {key: row.title for key, row in BUILT.items()} == BACKBONES
@@ -211,7 +212,7 @@ def test_a_model_is_seen_only_with_all_its_predictions_and_half_ones_go(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "chunks", cut_off)
+        patched.setattr(keep_model, "chunks", cut_off)
         job = trained(world)
     assert job.state == "failed"
     assert (n_rows(app, Model), list_models(app.store, project_id=world.project_id)) == (1, [])
@@ -227,15 +228,15 @@ def test_a_window_that_an_import_fixes_meanwhile_does_not_stop_a_run(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = make_world(app, {"liver": 4, "lung": 4})
-    take = train.take_snapshot
+    take = train_quick.take_snapshot
 
-    def meanwhile(app: App, project_id: int, read_by: ReadingRule) -> train.Snapshot:
+    def meanwhile(app: App, project_id: int, read_by: ReadingRule) -> Snapshot:
         with app.store.writing() as session:
             rule = ReadingRule().with_window("uint16", 0, 4095)
             session.get_one(Project, project_id).settings = {"reading": rule.as_json()}
         return take(app, project_id, read_by)
 
-    monkeypatch.setattr(train, "take_snapshot", meanwhile)
+    monkeypatch.setattr(train_quick, "take_snapshot", meanwhile)
     job = trained(world)
     assert job.state == "done", job.error
 
@@ -288,5 +289,5 @@ def test_a_patient_written_in_two_ways_is_one_group(app: App) -> None:
             [i for ids in world.image_ids[:2] for i in ids], written, strict=True
         ):
             session.execute(update(Image).where(Image.id == image_id).values(group_key=group))
-    snapshot = train.take_snapshot(app, world.project_id, ReadingRule())
+    snapshot = take_snapshot(app, world.project_id, ReadingRule())
     assert {image.group for image in snapshot.images} == {"p07", "p 08"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnsapp.tasks.resources import Source
-from cnsapp.tasks.train import Labelled, one_of_each
+from cnsapp.tasks.snapshot import Labelled, one_of_each
 
 
 def labelled(image_id: int, sha256: str, class_id: int) -> Labelled:

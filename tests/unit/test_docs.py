@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from cnsapp.cli import cli
-from cnsapp.domain.presets import BACKBONES, OPTIONS
+from cnsapp.domain.recipe import BACKBONES, OPTIONS
 from cnsapp.domain.schemes import HOTKEYS
 from cnsapp.settings import Settings
 
