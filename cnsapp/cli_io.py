@@ -109,6 +109,8 @@ class Progress:
 def finish(app: App, job_id: int) -> JobView:
     """Wait for a job with its progress on stderr; Ctrl+C cancels the job.
 
+    A job that somebody paused is returned as it is, with a word on stderr.
+
     Raises
     ------
     CnsError
@@ -126,6 +128,9 @@ def finish(app: App, job_id: int) -> JobView:
         raise
     finally:
         progress.close()
+    if job.is_paused:
+        say(f"Job {job_id} is paused at {job.progress:.0%}. `resume {job_id}` lets it go on.")
+        return job
     if job.state != "done":
         raise CnsError(f"Job {job_id} {job.state}.", job.error or "")
     return job

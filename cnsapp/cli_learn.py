@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from cnsapp.cli_slides import (
     tile_settings,
 )
 
+if TYPE_CHECKING:
+    from cnsapp.services.jobs import JobView
+
 ModelId = Annotated[int | None, typer.Option("--model", help="Model number; the newest one.")]
 
 
@@ -25,6 +28,8 @@ def register(cli: typer.Typer) -> None:
     cli.command("train")(train)
     cli.command("jobs")(list_jobs)
     cli.command("cancel")(cancel)
+    cli.command("pause")(pause)
+    cli.command("resume")(resume)
     cli.command("models")(models)
     cli.command("predict")(predict)
     cli.command("explain")(explain)
@@ -61,8 +66,8 @@ def train(
     lines = [f"Job {job_id} is queued. The app or `worker` runs it; `jobs` shows how far it is."]
     if wait:
         job = finish(app, job_id)
-        facts |= {"state": job.state, **job.result}
-        lines = _scores(job.result)
+        facts |= {"state": job.state, "paused": job.paused, **job.result}
+        lines = [] if job.is_paused else _scores(job.result)
     answer(facts, lines, as_json)
 
 
@@ -84,6 +89,8 @@ def list_jobs(
             "project_id": job.project_id,
             "kind": job.kind,
             "state": job.state,
+            "paused": job.paused,
+            "n_ahead": job.n_ahead,
             "progress": job.progress,
             "message": job.message,
             "error": job.error,
@@ -92,7 +99,7 @@ def list_jobs(
         }
         for job in views
     ]
-    rows = [(j.id, j.kind, j.state, f"{j.progress:.0%}", j.error or j.message) for j in views]
+    rows = [(j.id, j.kind, _state(j), f"{j.progress:.0%}", j.error or j.message) for j in views]
     lines = table(rows, ("id", "kind", "state", "done", "")) if rows else ["No jobs."]
     answer(facts, lines, as_json)
 
@@ -104,6 +111,28 @@ def cancel(job_id: int, as_json: JsonFlag = False) -> None:
     job = jobs.cancel_job(opened().store, job_id=job_id)
     stopping = "is stopping" if job.state == "running" else f"is {job.state}"
     answer({"job_id": job.id, "state": job.state}, [f"Job {job.id} {stopping}."], as_json)
+
+
+def pause(job_id: int, as_json: JsonFlag = False) -> None:
+    """Let a training wait: it keeps its finished epochs; `resume` lets it go on."""
+    from cnsapp.services import jobs
+
+    job = jobs.pause_job(opened().store, job_id=job_id)
+    line = f"Job {job.id} is {job.state}: there is nothing to pause."
+    if job.is_active:
+        line = f"Job {job.id} is stopping." if job.cancel_requested else f"Job {job.id} is pausing."
+        line = f"Job {job.id} is paused." if job.is_paused else line
+    answer({"job_id": job.id, "state": job.state, "paused": job.paused}, [line], as_json)
+
+
+def resume(job_id: int, as_json: JsonFlag = False) -> None:
+    """Let a paused job go on from its last finished epoch, in its turn."""
+    from cnsapp.services import jobs
+
+    job = jobs.resume_job(opened().store, job_id=job_id)
+    ahead = f"; {job.n_ahead} go before it" if job.n_ahead else ""
+    line = f"Job {job.id} goes on{ahead}." if job.is_active else f"Job {job.id} is {job.state}."
+    answer({"job_id": job.id, "state": job.state, "paused": job.paused}, [line], as_json)
 
 
 def models(project: ProjectName, as_json: JsonFlag = False) -> None:
@@ -223,6 +252,12 @@ def _pair(text: str) -> tuple[str, str]:
     if not found or not key.strip():
         raise typer.BadParameter(f"“{text}” is not key=value.", param_hint="--set")
     return key.strip(), value.strip()
+
+
+def _state(job: JobView) -> str:
+    if job.paused and job.is_active:
+        return "paused" if job.is_paused else "pausing"
+    return f"queued, {job.n_ahead} ahead" if job.n_ahead else job.state
 
 
 def _figure(value: float | None) -> str:

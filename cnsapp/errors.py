@@ -45,3 +45,7 @@ class Cancelled(Exception):
     def __init__(self, result: dict[str, Any] | None = None) -> None:
         self.result = result or {}
         super().__init__()
+
+
+class Paused(Exception):
+    """Raised inside a job when the user paused it: it waits, and goes on from what is kept."""

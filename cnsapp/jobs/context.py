@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from cnsapp.errors import Cancelled
+from cnsapp.errors import Cancelled, Paused
 from cnsapp.jobs import states
 from db.models import Job, JobPoint
 from db.session import Store
@@ -90,7 +90,7 @@ class JobContext:
         self._progress: tuple[float, str] | None = None
         self._points: list[dict[str, Any]] = []
         self._next_look = 0.0
-        self._stop = False
+        self._stop: type[Exception] | None = None
 
     def progress(self, fraction: float, message: str = "", **values: Any) -> None:
         """Report how far the work is (0 to 1), in words, and figures for the curve.
@@ -105,13 +105,24 @@ class JobContext:
                 )
 
     def check_cancelled(self) -> None:
-        """Raise Cancelled when the user asked to stop (or another worker has taken over)."""
+        """Raise Cancelled when the user asked to stop (or another worker has taken over).
+
+        Raise Paused when the job was paused: what it has finished and kept is where it goes on.
+        """
         now = time.monotonic()
-        if not self._stop and now >= self._next_look:
+        if self._stop is None and now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             self._stop = self._should_stop()
-        if self._stop:
-            raise Cancelled
+        if self._stop is not None:
+            raise self._stop()
+
+    def is_stopping(self) -> bool:
+        """Say whether `check_cancelled` would raise, for code that asks rather than catches."""
+        try:
+            self.check_cancelled()
+        except (Cancelled, Paused):
+            return True
+        return False
 
     def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run `fn` once and remember its JSON result: after a killed worker it is not repeated.
@@ -143,18 +154,22 @@ class JobContext:
         except SQLAlchemyError:
             log.warning("job %s: could not note a finished step", self.id, exc_info=True)
 
-    def _should_stop(self) -> bool:
+    def _should_stop(self) -> type[Exception] | None:
         try:
             with self._store.reading() as session:
                 row = session.execute(
-                    select(Job.cancel_requested, Job.state, Job.worker_id).where(Job.id == self.id)
+                    select(Job.cancel_requested, Job.paused, Job.state, Job.worker_id).where(
+                        Job.id == self.id
+                    )
                 ).one_or_none()
         except SQLAlchemyError:
             log.warning("job %s: could not look for a cancel request", self.id, exc_info=True)
-            return False
+            return None
         if row is None or row.cancel_requested:
-            return True
-        return bool(row.state != "running" or (row.worker_id or "") != self._worker_id)
+            return Cancelled
+        if row.state != "running" or (row.worker_id or "") != self._worker_id:
+            return Cancelled
+        return Paused if row.paused else None
 
     def has_news(self) -> bool:
         """Say whether there is progress that is not in the database yet."""

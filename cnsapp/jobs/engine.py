@@ -8,6 +8,7 @@ database next to an old queue file never meets the workflow of another job with 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,15 +32,28 @@ POLLING_SECONDS = {"quick": 0.25, "train": 0.5, "files": 0.5}
 KEEP = timedelta(days=7)
 FINISHED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
-_run: Callable[[int], None] | None = None
+_run: Callable[[int], bool] | None = None
 
 
 @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)  # we count starts ourselves, per step
 def _workflow(job_id: int) -> str:
     if _run is None:
         raise RuntimeError("the engine was not started")
-    _run(job_id)
-    return "ran"
+    if _run(job_id):
+        return "ran"
+    _set_down(str(DBOS.workflow_id))
+    return "paused"
+
+
+def _set_down(workflow: str) -> None:
+    """Mark a workflow cancelled: unlike one that has ended, it keeps its steps and can go on.
+
+    From a thread of its own: inside the workflow the call would count as one of its steps, and
+    the next start would find it in the place of an epoch.
+    """
+    thread = threading.Thread(target=DBOS.cancel_workflow, args=(workflow,))
+    thread.start()
+    thread.join()
 
 
 def run_step(name: str, work: Callable[[], Any]) -> Any:
@@ -55,7 +69,7 @@ def workflow_id(job_id: int, created_at: datetime) -> str:
 class Engine:
     """DBOS, set up for one worker: its own stable executor id, JSON, no console, no ports."""
 
-    def __init__(self, settings: Settings, worker_id: str, run: Callable[[int], None]) -> None:
+    def __init__(self, settings: Settings, worker_id: str, run: Callable[[int], bool]) -> None:
         global _run
         _run = run
         self.worker_id = worker_id
@@ -96,6 +110,9 @@ class Engine:
         """See to it that a queued job gets run, once; return False to be asked again soon."""
         name = workflow_id(job_id, created_at)
         found = DBOS.get_workflow_status(name)
+        if found is not None and found.status == "CANCELLED":  # it was paused, and is not any more
+            DBOS.resume_workflow(name, queue_name=queue)
+            return True
         if found is not None and found.status in FINISHED:
             # the row is queued all the same: it comes from a backup, or its end was never stored
             log.warning("job %s: its old workflow is %s; it starts anew", job_id, found.status)

@@ -34,6 +34,7 @@ class JobKind:
     task: str
     queue: str
     title: str
+    can_pause: bool = False  # it keeps what it has finished, and goes on from there
 
 
 KINDS: dict[str, JobKind] = {
@@ -45,9 +46,10 @@ KINDS: dict[str, JobKind] = {
     "features": JobKind("cnsapp.tasks.features:run", "train", "Compute image features"),
     "looks": JobKind("cnsapp.tasks.looks:run", "train", "Sort images by looks"),
     "suggest": JobKind("cnsapp.tasks.suggest:run", "quick", "Make suggestions"),
-    "train": JobKind("cnsapp.tasks.train:run", "train", "Train a model"),
+    "train": JobKind("cnsapp.tasks.train:run", "train", "Train a model", can_pause=True),
     "predict": JobKind("cnsapp.tasks.predict:run", "files", "Predict new images"),
     "export": JobKind("cnsapp.tasks.exporting:run", "files", "Export the labelled images"),
+    "preview": JobKind("cnsapp.tasks.augment_preview:run", "quick", "Draw changed images"),
     "explain": JobKind("cnsapp.tasks.explain:run", "quick", "Explain a prediction"),
 }
 
@@ -83,6 +85,12 @@ def get_kind(name: str) -> JobKind:
             f"There is no kind of job called “{name}”.", f"There are: {', '.join(sorted(kinds))}."
         )
     return kinds[name]
+
+
+def can_pause(name: str) -> bool:
+    """Return whether a job of this kind may be paused while it runs."""
+    kind = all_kinds().get(name)
+    return kind is not None and kind.can_pause
 
 
 def title_of(name: str) -> str:

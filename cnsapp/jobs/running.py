@@ -14,17 +14,18 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from cnsapp.bootstrap import App
-from cnsapp.errors import Cancelled, CnsError
+from cnsapp.errors import Cancelled, CnsError, Paused
 from cnsapp.jobs import states
 from cnsapp.jobs.context import JobContext, Pulse, StepRunner, as_json, run_directly
 from cnsapp.jobs.registry import load_task, title_of
 
 log = logging.getLogger(__name__)
+PAUSED = "paused"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended."""
+    """How a job ended; `paused` is no end: it waits, and goes on later."""
 
     state: str
     error: str | None = None
@@ -63,15 +64,18 @@ def run_job(
     worker_id: str,
     run_step: StepRunner = run_directly,
     running: Running | None = None,
-) -> None:
-    """Take a queued job, run its task, and store how it ended. A job that is not queued is left."""
+) -> bool:
+    """Take a queued job, run its task, and store how it ended. A job that is not queued is left.
+
+    Returns False when the job is paused, so that its finished steps must be remembered.
+    """
     running = running or Running()
     if not running.add(job_id):
-        return
+        return True
     try:
         begun = states.begin(app.store, job_id, worker_id)
         if begun is None:
-            return
+            return not states.is_paused(app.store, job_id)
         log.info("job %s (%s) begins", job_id, begun.kind)
         job = JobContext(
             app.store,
@@ -87,6 +91,7 @@ def run_job(
             _free_gpu_memory()
         _store_outcome(app, job_id, worker_id, outcome)
         log.info("job %s (%s) is %s", job_id, begun.kind, outcome.state)
+        return outcome.state != PAUSED
     finally:
         running.remove(job_id)
 
@@ -97,6 +102,8 @@ def _attempt(app: App, job: JobContext, kind: str) -> Outcome:
         return Outcome("done", result=as_json(load_task(kind)(app, job) or {}))
     except Cancelled as stopped:
         return Outcome("cancelled", result=as_json(stopped.result))
+    except Paused:
+        return Outcome(PAUSED)
     except CnsError as error:
         log.info("job %s cannot be done: %s", job.id, error)
         return Outcome("failed", error=str(error))
@@ -144,6 +151,9 @@ def _store_outcome(app: App, job_id: int, worker_id: str, outcome: Outcome) -> N
     wait = 0.5
     while True:  # hours of work must not be lost to a database that is busy or full for a while
         try:
+            if outcome.state == PAUSED:
+                states.put_back(app.store, job_id, worker_id)
+                return
             states.finish(
                 app.store,
                 job_id,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import and_, case, delete, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -41,6 +41,8 @@ def begin(store: Store, job_id: int, worker_id: str) -> Begun | None:
     with store.writing() as session:
         job = session.get(Job, job_id, with_for_update=True)
         if job is None or job.state != "queued":
+            return None
+        if job.paused and not job.cancel_requested:
             return None
         if job.cancel_requested:
             _end(job, "cancelled")
@@ -84,6 +86,31 @@ def finish(
         values["result"] = result or {}
     with store.writing() as session:
         return _changed(session, _mine(job_id, worker_id).values(**values))
+
+
+def put_back(store: Store, job_id: int, worker_id: str) -> bool:
+    """Let a job that was paused wait; return False when it is not ours (any more)."""
+    with store.writing() as session:
+        waits = _mine(job_id, worker_id).values(state="queued", worker_id=None, starts=0)
+        return _changed(session, waits)
+
+
+def must_go_on(store: Store, job_id: int | None = None) -> bool:
+    """Say whether this job (or any) runs or waits for a worker; one that is paused does not."""
+    going = select(Job.id).where(
+        or_(Job.state == "running", and_(Job.state == "queued", Job.paused.is_(False)))
+    )
+    if job_id is not None:
+        going = going.where(Job.id == job_id)
+    with store.reading() as session:
+        return session.scalar(going.limit(1)) is not None
+
+
+def is_paused(store: Store, job_id: int) -> bool:
+    """Say whether a job waits because it was paused."""
+    with store.reading() as session:
+        waits = select(Job.id).where(Job.id == job_id, Job.state == "queued", Job.paused.is_(True))
+        return session.scalar(waits) is not None
 
 
 def step_finished(store: Store, job_id: int, worker_id: str) -> None:

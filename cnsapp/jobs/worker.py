@@ -172,7 +172,7 @@ class Worker:
         with self.app.store.reading() as session:
             waiting = session.execute(
                 select(Job.id, Job.kind, Job.created_at)
-                .where(Job.state == "queued")
+                .where(Job.state == "queued", Job.paused.is_(False))
                 .order_by(Job.id)
                 .limit(200)
             ).all()
@@ -211,14 +211,12 @@ class Worker:
 
     def _is_no_longer_needed(self) -> bool:
         if self._until_job is not None:
-            with self.app.store.reading() as session:
-                state = session.scalar(select(Job.state).where(Job.id == self._until_job))
-            return state not in states.ACTIVE and self._until_job not in self.running.ids()
+            return not states.must_go_on(self.app.store, self._until_job) and (
+                self._until_job not in self.running.ids()
+            )
         if self._parent is None or not self._parent_is_gone():
             return False
-        with self.app.store.reading() as session:
-            left = session.scalar(select(Job.id).where(Job.state.in_(states.ACTIVE)).limit(1))
-        return left is None and not self.running.ids()
+        return not states.must_go_on(self.app.store) and not self.running.ids()
 
     def _parent_is_gone(self) -> bool:
         if self._parent_is_ours:

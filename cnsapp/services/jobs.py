@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, defer
 
 from cnsapp.bootstrap import App
-from cnsapp.errors import CnsError, NotFoundError
+from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
 from cnsapp.jobs.context import as_json
 from cnsapp.jobs.lock import WorkerLock
-from cnsapp.jobs.registry import get_kind, title_of
+from cnsapp.jobs.registry import all_kinds, can_pause, get_kind, title_of
 from cnsapp.jobs.states import ACTIVE, is_alive, living_workers
 from cnsapp.jobs.supervisor import start_worker, stop_worker
 from cnsapp.settings import Settings
@@ -51,11 +51,26 @@ class JobView:
     started_at: datetime | None
     heartbeat_at: datetime | None
     finished_at: datetime | None
+    paused: bool = False  # the user's wish; it holds once the job is queued
+    n_ahead: int = 0  # jobs that go first, of a queued one that is not paused
 
     @property
     def is_active(self) -> bool:
         """Whether it waits or runs."""
         return self.state in ACTIVE
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits until somebody lets it go on."""
+        return self.paused and self.state == "queued"
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether it may be paused now."""
+        return (
+            self.is_active and not self.paused and not self.cancel_requested
+            and can_pause(self.kind)
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -142,7 +157,8 @@ def add_job(
 def get_job(store: Store, *, job_id: int) -> JobView:
     """Return a job; raise NotFoundError when there is none of that number."""
     with store.reading() as session:
-        return _view(_row(session, job_id))
+        job = _row(session, job_id)
+        return _view(job, places=_places(session, [job]))
 
 
 def list_jobs(
@@ -174,7 +190,9 @@ def list_jobs(
     if but:
         wanted = wanted.where(Job.kind.not_in(but))
     with store.reading() as session:
-        return [_view(job, with_result=False) for job in session.scalars(wanted)]
+        found = list(session.scalars(wanted))
+        places = _places(session, found)
+        return [_view(job, with_result=False, places=places) for job in found]
 
 
 def cancel_job(store: Store, *, job_id: int, dead_after: float = DEAD_AFTER) -> JobView:
@@ -184,14 +202,47 @@ def cancel_job(store: Store, *, job_id: int, dead_after: float = DEAD_AFTER) -> 
     task next looks, usually within a second. A job that has ended is left as it is.
     """
     with store.writing() as session:
-        job = session.get(Job, job_id, with_for_update=True)
-        if job is None:
-            raise _no_such_job(job_id)
+        job = _locked(session, job_id)
         if job.state in ACTIVE:
             job.cancel_requested = True
             if job.state == "queued" or not _is_worked_on(session, job, dead_after):
                 job.state, job.finished_at = "cancelled", utc_now()
         return _view(job)
+
+
+def pause_job(store: Store, *, job_id: int, dead_after: float = DEAD_AFTER) -> JobView:
+    """Let a job wait until `resume_job`: a running one stops when its task next looks.
+
+    It goes on from what it had finished (a training: its last epoch), also after a restart of the
+    app. A job that has ended, or is being stopped, is left as it is.
+
+    Raises
+    ------
+    InvalidInputError
+        Jobs of this kind begin anew when they are stopped.
+    """
+    with store.writing() as session:
+        job = _locked(session, job_id)
+        if job.state in ACTIVE and not job.cancel_requested:
+            if not can_pause(job.kind):
+                raise InvalidInputError(
+                    f"“{title_of(job.kind)}” (job {job_id}) cannot be paused.",
+                    "It would have to begin anew.",
+                    f"Let it run, or stop it: `cancel {job_id}`.",
+                )
+            job.paused = True
+            if job.state == "running" and not _is_worked_on(session, job, dead_after):
+                job.state, job.worker_id = "queued", None
+        return _view(job)
+
+
+def resume_job(store: Store, *, job_id: int) -> JobView:
+    """Let a paused job go on, in its turn; one that is not paused is left as it is."""
+    with store.writing() as session:
+        job = _locked(session, job_id)
+        if job.state in ACTIVE:
+            job.paused = False
+        return _view(job, places=_places(session, [job]))
 
 
 def job_points(store: Store, *, job_id: int, after: int = 0) -> list[JobPointView]:
@@ -230,7 +281,7 @@ def wait_for_job(
     poll: float = 0.2,
     on_change: Callable[[JobView], None] | None = None,
 ) -> JobView:
-    """Wait until a job has ended and return it.
+    """Wait until a job has ended, or was paused, and return it.
 
     The worker that runs is used; where there is none, one is started that ends with the job.
 
@@ -247,7 +298,7 @@ def wait_for_job(
             if on_change is not None and job != last:
                 on_change(job)
             last = job
-            if not job.is_active:
+            if not job.is_active or job.is_paused:
                 return job
             if _is_missing(own) and not _worker_exists(app, may_return=own is None):
                 tries += 1
@@ -290,13 +341,42 @@ def _row(session: Session, job_id: int) -> Job:
     return job
 
 
+def _locked(session: Session, job_id: int) -> Job:
+    job = session.get(Job, job_id, with_for_update=True)
+    if job is None:
+        raise _no_such_job(job_id)
+    return job
+
+
+def _places(session: Session, jobs: Sequence[Job]) -> dict[int, int]:
+    """Return how many jobs of the same queue go before each of these that waits."""
+    if not any(job.state == "queued" and not job.paused for job in jobs):
+        return {}
+    rows = session.execute(
+        select(Job.id, Job.kind, Job.state)
+        .where(Job.state.in_(ACTIVE), or_(Job.state == "running", Job.paused.is_(False)))
+        .order_by(Job.state.desc(), Job.id)  # "running" goes before "queued"
+    )
+    kinds = all_kinds()
+    places: dict[int, int] = {}
+    of_queue: dict[str, int] = {}
+    for job_id, kind, state in rows:
+        queue = kinds[kind].queue if kind in kinds else "quick"
+        if state == "queued":
+            places[job_id] = of_queue.get(queue, 0)
+        of_queue[queue] = of_queue.get(queue, 0) + 1
+    return places
+
+
 def _no_such_job(job_id: int) -> NotFoundError:
     return NotFoundError(
         f"There is no job number {job_id}.", remedy="`python -m cnsapp jobs` lists them."
     )
 
 
-def _view(job: Job, *, with_result: bool = True) -> JobView:
+def _view(
+    job: Job, *, with_result: bool = True, places: Mapping[int, int] | None = None
+) -> JobView:
     return JobView(
         id=job.id,
         project_id=job.project_id,
@@ -314,4 +394,6 @@ def _view(job: Job, *, with_result: bool = True) -> JobView:
         started_at=job.started_at,
         heartbeat_at=job.heartbeat_at,
         finished_at=job.finished_at,
+        paused=job.paused,
+        n_ahead=(places or {}).get(job.id, 0),
     )

@@ -182,7 +182,10 @@ class Turn:
         self._next = time.monotonic() + LOOK_SECONDS
         with self._app.store.reading() as session:
             waits = select(Job.id).where(
-                Job.kind == "train", Job.state == "queued", Job.id > self._job.id
+                Job.kind == "train",
+                Job.state == "queued",
+                Job.paused.is_(False),
+                Job.id > self._job.id,
             )
             if session.scalar(waits.limit(1)) is not None:
                 raise TrainingWaits

@@ -14,9 +14,10 @@ from cnsapp.ui import start, words
 
 
 def job_bar(app: App, job: JobView, *, key: str) -> None:
-    """Draw one job: what it is, how far, what it does, and a button that stops it."""
+    """Draw one job: what it is, how far, what it does, and buttons that pause and stop it."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{key}_row"):
         st.progress(min(max(job.progress, 0.0), 1.0), text=_line(job))
+        turn = _pause_button(job, key)
         pressed = st.button(
             "",
             icon=":material/close:",
@@ -25,15 +26,47 @@ def job_bar(app: App, job: JobView, *, key: str) -> None:
             help=f"Stop: {job.title}",
             disabled=job.cancel_requested,
         )
+    if turn:
+        if job.paused:
+            jobs.resume_job(app.store, job_id=job.id)
+        else:
+            jobs.pause_job(app.store, job_id=job.id, dead_after=app.settings.dead_after_seconds)
+        st.rerun()
     if pressed:
         jobs.cancel_job(app.store, job_id=job.id, dead_after=app.settings.dead_after_seconds)
         st.rerun()
 
 
+def _pause_button(job: JobView, key: str) -> bool:
+    """Draw the button that pauses a job, or lets it go on; say whether it was pressed."""
+    if job.paused and not job.cancel_requested:
+        return st.button(
+            "Resume",
+            icon=":material/play_arrow:",
+            key=f"{key}_resume",
+            type="tertiary",
+            help=f"{job.title} goes on from where it was.",
+        )
+    if not job.can_pause:
+        return False
+    return st.button(
+        "",
+        icon=":material/pause:",
+        key=f"{key}_pause",
+        type="tertiary",
+        help=f"Pause: {job.title}. It keeps what it has finished.",
+    )
+
+
 def _line(job: JobView) -> str:
     if job.cancel_requested:
         return f"{job.title}: stopping…"
+    if job.paused:
+        where = f" at {job.progress:.0%}" if job.progress > 0 else ""
+        return f"{job.title}: paused{where}" if job.is_paused else f"{job.title}: pausing…"
     if job.state == "queued":
+        if job.n_ahead:
+            return f"{job.title}: waits for {words.plural(job.n_ahead, 'job')} before it"
         return f"{job.title}: waiting for the worker"
     share = f" · {job.progress:.0%}" if job.progress > 0 else ""
     return f"{words.plain(job.message or job.title)}{share}"
@@ -77,6 +110,7 @@ def show_outcome(job: JobView) -> None:
 STATES = {
     "queued": ("wait", "waiting"),
     "running": ("wait", "running"),
+    "paused": ("", "paused"),
     "done": ("on", "done"),
     "failed": ("bad", "failed"),
     "cancelled": ("", "stopped"),
@@ -85,5 +119,5 @@ STATES = {
 
 def state_mark(job: JobView) -> str:
     """Return the state of a job as HTML: a dot and the word."""
-    tone, word = STATES.get(job.state, ("", job.state))
+    tone, word = STATES.get("paused" if job.is_paused else job.state, ("", job.state))
     return f'<span class="cns-dot {tone}"></span>{html.escape(word)}'

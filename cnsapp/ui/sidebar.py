@@ -16,7 +16,7 @@ from cnsapp.ui.job_view import job_bar
 
 PROJECT, WHO = "project", "who"  # names in the address, and of what the session remembers
 POLL_SECONDS = 1.0
-HIDDEN_KINDS = ("explain",)  # over in a moment and shown where they were asked for
+HIDDEN_KINDS = ("explain", "preview")  # over in a moment and shown where they were asked for
 
 
 def choose_project(app: App) -> ProjectView | None:
@@ -118,10 +118,11 @@ def _jobs(app: App, seen: list[int]) -> None:
         st.rerun()  # one has ended: what the page shows may have changed
     alive = worker is not None and worker.alive
     if active:
-        st.caption("Running" if alive else "Waiting")
+        going = [job for job in active if not job.is_paused]
+        st.caption(("Running" if alive else "Waiting") if going else "Paused")
     for job in reversed(active):
         job_bar(app, job, key=f"frame_job_{job.id}")
-    st.html(_worker_line(worker, n_waiting=len(active)))
+    st.html(_worker_line(worker, n_waiting=sum(not job.is_paused for job in active)))
 
 
 def _worker_line(worker: WorkerView | None, n_waiting: int) -> str:

@@ -16,8 +16,8 @@ from cnsapp.jobs.registry import JobKind
 HERE = "tests.integration.jobs_kinds"
 WARM_UP = None  # no torch, so that a dozen workers start quickly
 KINDS = {
-    "steps": JobKind(f"{HERE}:steps", "train", "Do steps"),
-    "loop": JobKind(f"{HERE}:loop", "train", "Go round"),
+    "steps": JobKind(f"{HERE}:steps", "train", "Do steps", can_pause=True),
+    "loop": JobKind(f"{HERE}:loop", "train", "Go round", can_pause=True),
     "note": JobKind(f"{HERE}:note", "quick", "Note the time"),
     "silent": JobKind(f"{HERE}:silent", "files", "Say nothing"),
     "fail": JobKind(f"{HERE}:fail", "quick", "Fail"),
