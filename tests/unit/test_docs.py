@@ -18,7 +18,7 @@ from cnsapp.domain.schemes import HOTKEYS
 from cnsapp.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = [ROOT / "docs" / name for name in ("guide.md", "commands.md")]
+GUIDE = [ROOT / "docs" / name for name in ("guide.md", "training.md", "commands.md")]
 DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 DOCS += sorted((ROOT / "docs").rglob("*.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -26,7 +26,7 @@ NO_MORE_IN_PAGES = 480  # lines that somebody still reads
 
 
 def guide() -> str:
-    """Return the user guide, both halves."""
+    """Return the user guide, all its pages."""
     return "\n".join(page.read_text(encoding="utf-8") for page in GUIDE)
 
 
