@@ -147,7 +147,9 @@ def project_home(here: Here, project: ProjectView) -> None:
         recent_models(found[:5])
         st.subheader("Recent runs", anchor=False)
         # maps of single images are no runs
-        recent_runs(jobs.list_jobs(store, project_id=project.id, but=["explain"], limit=6))
+        recent_runs(
+            jobs.list_jobs(store, project_id=project.id, but=["explain", "preview"], limit=6)
+        )
     with right:
         st.subheader("Labels", anchor=False)
         labels_of_classes(ready.per_class)
