@@ -17,7 +17,13 @@ from cnsapp.ml.finetuned import FittedNetwork
 from cnsapp.ml.heads import LinearHead
 
 __all__ = [
-    "BatchReport", "EpochRecord", "FitData", "Finetuner", "FittedNetwork", "SelfTest", "fit",
+    "BatchReport",
+    "EpochRecord",
+    "Finetuner",
+    "FitData",
+    "FittedNetwork",
+    "SelfTest",
+    "fit",
 ]  # fmt: skip
 
 
