@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+
+from cnsapp.domain.resampling import (
+    Interval,
+    mean_interval,
+    percentiles,
+    resampled_sums,
+    unit_numbers,
+    widened,
+    wilson_interval,
+)
 
 Floats = NDArray[np.float64]
 
@@ -110,3 +123,112 @@ def expected_calibration_error(
     bins = np.clip((confidence * n_bins).astype(int), 0, n_bins - 1)
     gap = np.bincount(bins, weights=right - confidence, minlength=n_bins)
     return float(np.abs(gap).sum() / len(y))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images whose confidence lies in one bin of a reliability diagram.
+
+    `confidence` is their mean confidence and `right` the share of right answers, with its 95 %
+    interval: Wilson's, or by group where groups are given. Without images all three are None.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    right: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Whether confidences mean what they say.
+
+    Attributes
+    ----------
+    n, n_groups, interval_by
+        Images, their groups, and what the intervals respect.
+    bins
+        Of equal width, from confidence 0 to 1.
+    ece
+        Expected calibration error, 0 (best) to 1; None without images. That of few images is too
+        high: even a perfect model has one of about 0.4 times the root of bins by images.
+    brier, brier_interval
+        Mean squared distance of the probabilities from the truth, summed over classes: 0 (best)
+        to 2; its interval is by group or image.
+    """
+
+    n: int
+    n_groups: int | None
+    interval_by: str
+    bins: list[Bin]
+    ece: float | None
+    brier: float | None
+    brier_interval: Interval | None
+
+
+def reliability(
+    probabilities: NDArray[np.floating],
+    y: NDArray[np.integer],
+    groups: Sequence[str | None] | None = None,
+    *,
+    n_bins: int = 15,
+    seed: int = 0,
+) -> Reliability:
+    """Return the reliability diagram of probabilities, with its summaries.
+
+    Parameters
+    ----------
+    probabilities
+        (N, K), rows that add up to 1.
+    y
+        (N,) true class indices.
+    groups
+        Group of each image, or None.
+
+    References
+    ----------
+    Guo et al., On calibration of modern neural networks, ICML 2017; Brier, Verification of
+    forecasts expressed in terms of probability, Monthly Weather Review 1950.
+    """
+    p, true = np.asarray(probabilities, np.float64), np.asarray(y, np.int64)
+    by_group = groups is not None and any(groups)
+    units = unit_numbers(groups, len(true))
+    n_groups = int(units.max()) + 1 if by_group and len(true) else None
+    by = "group" if by_group else "image"
+    confidence = p.max(axis=1) if len(true) else np.zeros(0)
+    right = p.argmax(axis=1) == true if len(true) else np.zeros(0, bool)
+    at = np.clip((confidence * n_bins).astype(int), 0, n_bins - 1)
+    n = np.bincount(at, minlength=n_bins)
+    hits = np.bincount(at[right], minlength=n_bins)
+    sure = np.bincount(at, weights=confidence, minlength=n_bins)
+    drawn = resampled_sums(units, at * 2 + right, 2 * n_bins, seed=seed) if by_group else None
+    bins = []
+    for k in range(n_bins):
+        share = float(hits[k] / n[k]) if n[k] else None
+        spread = wilson_interval(int(hits[k]), int(n[k])) if not by_group else None
+        if drawn is not None and n[k]:
+            wrong, good = drawn[:, 2 * k], drawn[:, 2 * k + 1]
+            whole = np.where(wrong + good > 0, wrong + good, np.nan)
+            spread = widened(percentiles(good / whole), share, len(np.unique(units[at == k])))
+        mean = float(sure[k] / n[k]) if n[k] else None
+        bins.append(Bin(k / n_bins, (k + 1) / n_bins, int(n[k]), mean, share, spread))
+    off = ((p - np.eye(p.shape[1])[true]) ** 2).sum(1) if len(true) else np.zeros(0)
+    return Reliability(
+        n=len(true),
+        n_groups=n_groups,
+        interval_by=by,
+        bins=bins,
+        ece=expected_calibration_error(p, true, n_bins),
+        brier=float(off.mean()) if len(true) else None,
+        brier_interval=mean_interval(off, units),
+    )
+
+
+def unscaled(probabilities: NDArray[np.floating], temperature: float) -> Floats:
+    """Return logits (N, K), up to a constant a row, of probabilities made at this temperature.
+
+    Probabilities that were stored as 0 count as half of the last digit that is stored.
+    """
+    return temperature * np.log(np.maximum(np.asarray(probabilities, np.float64), 5e-7))
