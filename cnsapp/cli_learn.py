@@ -20,7 +20,7 @@ from cnsapp.cli_slides import (
 if TYPE_CHECKING:
     from cnsapp.services.jobs import JobView
 
-ModelId = Annotated[int | None, typer.Option("--model", help="Model number; the newest one.")]
+ModelId = Annotated[int | None, typer.Option("--model", help="Model number; the current one.")]
 
 
 def register(cli: typer.Typer) -> None:
@@ -222,12 +222,12 @@ def explain(
     """Show what a model looked at in an image: a map over the image, as PNG."""
     from cnsapp.services.explaining import explain_file
     from cnsapp.services.exports import copy_whole
-    from cnsapp.services.models import latest_model
+    from cnsapp.services.models import current_model
     from cnsapp.services.projects import get_project
 
     app = opened()
     view = get_project(app.store, project=project)
-    model_id = model if model is not None else latest_model(app.store, project_id=view.id).id
+    model_id = model if model is not None else current_model(app.store, project_id=view.id).id
     job_id = explain_file(
         app,
         project_id=view.id,

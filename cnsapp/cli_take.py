@@ -77,20 +77,22 @@ def model(
     out_file: Out,
     model_id: Annotated[int | None, typer.Option("--model", help="Model number.")] = None,
     project: Annotated[
-        str | None, typer.Option("--project", help="Its newest model, when none is named.")
+        str | None, typer.Option("--project", help="Its current model, when none is named.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Copy a model's file (safetensors, with its description inside)."""
     from cnsapp.services.exports import export_model
-    from cnsapp.services.models import latest_model
+    from cnsapp.services.models import current_model
     from cnsapp.services.projects import get_project
 
     app = opened()
     if model_id is None:
         if project is None:
             raise typer.BadParameter("Name --model or --project.")
-        model_id = latest_model(app.store, project_id=get_project(app.store, project=project).id).id
+        model_id = current_model(
+            app.store, project_id=get_project(app.store, project=project).id
+        ).id
     done = export_model(app, model_id=model_id, out=out_file)
     answer(done.as_json(), [done.path], as_json)
 

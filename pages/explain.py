@@ -17,7 +17,7 @@ from cnsapp.ui import explain_view, frame, words
 from cnsapp.ui.components import Panel, Tile, gallery, overlay, thumb_url, view_url
 from cnsapp.ui.explain_view import MapState, MapWish
 from cnsapp.ui.frame import Here
-from cnsapp.ui.pickers import choose_model, number_in_address
+from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
 from cnsapp.ui.tables import Bar, bars, class_name
 
@@ -46,7 +46,7 @@ def main() -> None:
     here = frame.current()
     frame.page_header("Explain", "How sure the model is of an image, and what it looked at.")
     project = frame.need_project(here, "Explain shows what a project's model looked at.")
-    found = models.list_models(here.app.store, project_id=project.id)
+    found = models.list_models(here.app.store, project_id=project.id, also=number_in_address(MODEL))
     if not found:
         frame.empty_state(
             "Explain shows what a model looked at in an image.",

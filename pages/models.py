@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cnsapp.errors import CnsError
-from cnsapp.services import models, projects
+from cnsapp.services import model_standing, models, projects
 from cnsapp.services.models import ModelView
 from cnsapp.services.projects import ProjectView
 from cnsapp.ui import figures, frame, words
@@ -121,7 +121,7 @@ def rename(here: Here, model: ModelView) -> None:
         name = st.text_input("Name", value=model.name, key=f"model_name_{model.id}")
         if st.button("Rename", key="model_rename", disabled=(name or "") == model.name):
             with frame.guard():
-                models.rename_model(here.app.store, model_id=model.id, name=name or "")
+                model_standing.rename_model(here.app.store, model_id=model.id, name=name or "")
                 st.rerun()
 
 

@@ -18,7 +18,7 @@ from cnsapp.services.projects import ProjectView
 from cnsapp.ui import frame, pictures, words
 from cnsapp.ui.components import Tile, gallery
 from cnsapp.ui.frame import Here
-from cnsapp.ui.pickers import choose_model, number_in_address
+from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
 from cnsapp.ui.slide_map import show_maps
 from cnsapp.ui.slides_panel import stated_um
@@ -38,7 +38,7 @@ def main() -> None:
         "Predict", "Apply a model to new images. They do not become part of the project."
     )
     project = frame.need_project(here, "Predict applies a project's model to new images.")
-    found = models.list_models(here.app.store, project_id=project.id)
+    found = models.list_models(here.app.store, project_id=project.id, also=number_in_address(MODEL))
     if not found:
         frame.empty_state(
             "Predict applies a trained model to new images.",

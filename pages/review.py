@@ -14,7 +14,7 @@ from cnsapp.ui import figures, frame, words
 from cnsapp.ui.components import Place, matrix
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, Badge, labeller
-from cnsapp.ui.pickers import choose_model
+from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
 
 CELL = "cell"  # in the address: "label class-predicted class", an empty side means all
@@ -29,7 +29,7 @@ def main() -> None:
     here = frame.current()
     frame.page_header("Review", "Where the model is wrong. Correct a wrong label right here.")
     project = frame.need_project(here, "Review shows how a project's model does.")
-    found = models.list_models(here.app.store, project_id=project.id)
+    found = models.list_models(here.app.store, project_id=project.id, also=number_in_address(MODEL))
     if not found:
         frame.empty_state(
             "Review shows where a model is wrong, image by image.",

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.looks_files import Ints, LooksIndex, get_index
-from db.models import Image, LabelClass, Model, Prediction, Suggestion
+from cnsapp.services.models import current_id
+from db.models import Image, LabelClass, Prediction, Suggestion
 from db.session import Store
 
 COLORED_BY = ("class", "model", "annotator", "group")
@@ -68,7 +69,7 @@ def map_points(store: Store, *, project_id: int, color_by: str = "class") -> Map
     Parameters
     ----------
     color_by
-        class, model (the newest suggestions, else the newest model's predictions), annotator or
+        class, model (the newest suggestions, else the current model's predictions), annotator or
         group.
 
     Raises
@@ -135,10 +136,11 @@ def _statement(session: Session, project_id: int, color_by: str) -> Any:
         said: Any = Suggestion
         only = Suggestion.image_id == Image.id
     else:
-        newest = session.scalar(
-            select(func.max(Model.id)).where(Model.project_id == project_id, Model.ready.is_(True))
+        model_id = current_id(session, project_id)
+        said, only = (
+            Prediction,
+            (Prediction.image_id == Image.id) & (Prediction.model_id == model_id),
         )
-        said, only = Prediction, (Prediction.image_id == Image.id) & (Prediction.model_id == newest)
     return select(Image.id, said.class_id).outerjoin(said, only).where(*mine).order_by(Image.id)
 
 

@@ -1,21 +1,22 @@
-"""Trained models: list them, name them, trust their files, and see what was relabelled since."""
+"""Trained models: list them, which is current, trust in their files, what changed since."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select
+from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
-from cnsapp.domain.names import clean_name
-from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from cnsapp.errors import CnsError, NotFoundError
 from cnsapp.services.class_names import ClassToday, Output, classes_today, outputs_of, what_changed
-from db.models import Image, LabelEvent, Model, Prediction
-from db.queries import CHUNK
+from db.models import Image, Job, LabelEvent, Model, Prediction
+from db.queries import CHUNK, chunks
 from db.session import Store
 
 
@@ -39,6 +40,17 @@ class ModelView:
     job_id: int | None
     path: str
     sha256: str
+    is_current: bool = False  # what is used where no model is named
+    archived: bool = False
+    promoted_at: datetime | None = None
+    note: str = ""
+    split_id: int | None = None
+    rerun_of: int | None = None  # the model whose record this one was made from again
+
+    @property
+    def seed(self) -> int:
+        """Of folds, heads and changes to the images."""
+        return int(self.settings.get("options", {}).get("seed", 0))
 
 
 @dataclass(frozen=True)
@@ -56,16 +68,24 @@ class Changes:
         return self.n_changed + self.n_new + self.n_removed
 
 
-def list_models(store: Store, *, project_id: int) -> list[ModelView]:
-    """Return the models of a project, the newest first."""
+def list_models(
+    store: Store, *, project_id: int, archived: bool = False, also: int | None = None
+) -> list[ModelView]:
+    """Return the models of a project, the newest first.
+
+    Parameters
+    ----------
+    archived
+        Also those that were put into the archive; pickers do not offer them.
+    also
+        This one even when it is archived: somebody named it.
+    """
+    wanted = select(Model).where(Model.project_id == project_id, Model.ready.is_(True))
+    if not archived:
+        wanted = wanted.where(or_(Model.archived.is_(False), Model.id == also))
     with store.reading() as session:
-        rows = session.scalars(
-            select(Model)
-            .where(Model.project_id == project_id, Model.ready.is_(True))
-            .order_by(Model.id.desc())
-        ).all()
-        today = classes_today(session, project_id)
-        return [_view(row, today) for row in rows]
+        rows = session.scalars(wanted.order_by(Model.id.desc())).all()
+        return _views(session, rows, project_id)
 
 
 def get_model(store: Store, *, model_id: int, project_id: int | None = None) -> ModelView:
@@ -78,35 +98,31 @@ def get_model(store: Store, *, model_id: int, project_id: int | None = None) -> 
             raise NotFoundError(
                 f"There is no model number {model_id}{where}.", "", "List them with `models`."
             )
-        return _view(row, classes_today(session, row.project_id))
+        return _views(session, [row], row.project_id)[0]
 
 
-def latest_model(store: Store, *, project_id: int) -> ModelView:
-    """Return the newest model of a project; raise NotFoundError when none was trained yet."""
+def current_model(store: Store, *, project_id: int) -> ModelView:
+    """Return the model that is used where none is named; raise NotFoundError without any.
+
+    The one promoted last, else the newest; archived ones never.
+    """
     with store.reading() as session:
-        newest = session.scalar(
-            select(func.max(Model.id)).where(Model.project_id == project_id, Model.ready.is_(True))
-        )
-    if newest is None:
+        found = current_id(session, project_id)
+    if found is None:
         raise NotFoundError(
             "This project has no model yet.", "", "Train one first: label images, then Train."
         )
-    return get_model(store, model_id=newest)
+    return get_model(store, model_id=found)
 
 
-def rename_model(store: Store, *, model_id: int, name: str) -> ModelView:
-    """Give a model another name."""
-    shown = clean_name(name)
-    if not shown or len(shown) > 200:
-        raise InvalidInputError(
-            "The model name is empty or longer than 200 characters.", "", "Give it another name."
-        )
-    with store.writing() as session:
-        row = session.get(Model, model_id)
-        if row is None:
-            raise NotFoundError(f"There is no model number {model_id}.")
-        row.name = shown
-    return get_model(store, model_id=model_id)
+def current_id(session: Session, project_id: int) -> int | None:
+    """Return the number of the current model, or None: the one rule for what is current."""
+    return session.scalar(
+        select(Model.id)
+        .where(Model.project_id == project_id, Model.ready.is_(True), Model.archived.is_(False))
+        .order_by(Model.promoted_at.is_(None), Model.promoted_at.desc(), Model.id.desc())
+        .limit(1)
+    )
 
 
 def discard_unready(store: Store, *, job_id: int) -> None:
@@ -243,7 +259,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _view(row: Model, today: dict[int, ClassToday]) -> ModelView:
+def _views(session: Session, rows: Sequence[Model], project_id: int) -> list[ModelView]:
+    today = classes_today(session, project_id)
+    current = current_id(session, project_id)
+    job_ids = [row.job_id for row in rows if row.job_id is not None]
+    asked = {
+        job_id: payload.get("rerun_of")
+        for part in chunks(job_ids)
+        for job_id, payload in session.execute(select(Job.id, Job.payload).where(Job.id.in_(part)))
+    }
+    return [_view(row, today, current, asked.get(row.job_id)) for row in rows]
+
+
+def _view(
+    row: Model, today: dict[int, ClassToday], current: int | None, rerun_of: int | None
+) -> ModelView:
     class_ids = [int(i) for i in row.class_ids]
     then = {
         int(score["class_id"]): str(score["name"])
@@ -267,4 +297,10 @@ def _view(row: Model, today: dict[int, ClassToday]) -> ModelView:
         job_id=row.job_id,
         path=row.path,
         sha256=row.sha256,
+        is_current=row.id == current,
+        archived=row.archived,
+        promoted_at=row.promoted_at,
+        note=row.note,
+        split_id=row.split_id,
+        rerun_of=rerun_of,
     )

@@ -14,7 +14,7 @@ from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
 from cnsapp.imaging.tiling import TileSettings
 from cnsapp.services import jobs
 from cnsapp.services.import_source import find_source
-from cnsapp.services.models import check_model_file, get_model, latest_model
+from cnsapp.services.models import check_model_file, current_model, get_model
 from cnsapp.services.slides import get_slide
 
 MAX_THUMBS = 1000  # the gallery shows the first ones; the table has them all
@@ -66,7 +66,7 @@ def start_prediction(
     Parameters
     ----------
     model_id
-        The newest model of the project when None.
+        The current model of the project when None.
     allowed_roots
         Folders below which `path` must lie (besides the uploads); None = anywhere.
     tiles
@@ -79,7 +79,7 @@ def start_prediction(
     """
     real = find_source(app, path, allowed_roots)
     if model_id is None:
-        model = latest_model(app.store, project_id=project_id)
+        model = current_model(app.store, project_id=project_id)
     else:
         model = get_model(app.store, model_id=model_id, project_id=project_id)
     check_model_file(app, model_id=model.id)

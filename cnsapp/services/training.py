@@ -72,8 +72,11 @@ def start_training(
     backbone: str = "efficientnet_lite0",
     options: dict[str, Any] | None = None,
     requested_by: str = "",
+    rerun_of: int | None = None,
 ) -> int:
     """Queue a training run and return its job number.
+
+    `rerun_of` is the model whose record the settings come from, if any.
 
     Raises
     ------
@@ -96,7 +99,8 @@ def start_training(
             session,
             kind="train",
             project_id=project_id,
-            payload={"preset": preset, "backbone": backbone, "options": checked},
+            payload={"preset": preset, "backbone": backbone, "options": checked}
+            | ({} if rerun_of is None else {"rerun_of": rerun_of}),
             requested_by=requested_by,
         )
 

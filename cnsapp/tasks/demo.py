@@ -21,7 +21,7 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
         job.progress(done / max(total, 1), name)
 
     project_id = create_demo(app, progress=report, check_cancelled=job.check_cancelled)
-    has_model = bool(list_models(app.store, project_id=project_id))
+    has_model = bool(list_models(app.store, project_id=project_id, archived=True))
     if not has_model and active_training(app.store, project_id=project_id) is None:
         start_training(app, project_id=project_id, requested_by="demo")
     queue_features(app.store, project_id=project_id)

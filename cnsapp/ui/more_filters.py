@@ -87,20 +87,21 @@ def _labelled(tags: list[str], who: list[str]) -> dict[str, Any]:
 
 
 def _folds(app: App, project_id: int) -> dict[str, Any]:
-    """Draw the filter on how the newest model divided the images."""
-    newest = next(iter(models.list_models(app.store, project_id=project_id)), None)
-    if newest is None:
+    """Draw the filter on how the current model divided the images."""
+    found = models.list_models(app.store, project_id=project_id)
+    current = next((model for model in found if model.is_current), None)
+    if current is None:
         return {}
-    folds = {f"Fold {k + 1}": k for k in range(int(newest.metrics.get("n_folds") or 0))}
+    folds = {f"Fold {k + 1}": k for k in range(int(current.metrics.get("n_folds") or 0))}
     options = {**folds, "Not learnt from": NOT_LEARNT}
     name = _choose(
         "Split",
         [ANY_VALUE, *options],
         "split",
-        help=f"Of the newest model, {plain(newest.name)}: in which fold it held an image out, and "
-        "which images it did not learn from.",
+        help=f"Of the current model, {plain(current.name)}: in which fold it held an image out, "
+        "and which images it did not learn from.",
     )
-    return {"fold": (newest.id, options[name])} if name in options else {}
+    return {"fold": (current.id, options[name])} if name in options else {}
 
 
 def _opinions(app: App, project_id: int, classes: Mapping[str, int]) -> dict[str, Any]:

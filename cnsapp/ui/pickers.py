@@ -21,10 +21,11 @@ def number_in_address(name: str) -> int | None:
 def choose_model(
     found: Sequence[ModelView], *, key: str, label: str = "Model", width: int = 460
 ) -> ModelView:
-    """Draw the picker and return the model of the address, else the newest one."""
+    """Draw the picker and return the model of the address, else the current one."""
     by_id = {model.id: model for model in found}
     asked = number_in_address(MODEL)
-    current = asked if asked in by_id else found[0].id
+    usual = next((model.id for model in found if model.is_current), found[0].id)
+    current = asked if asked in by_id else usual
     assert current is not None
     st.session_state[key] = current
     st.selectbox(
@@ -45,4 +46,5 @@ def _picked(key: str) -> None:
 
 def _title(model: ModelView) -> str:
     score = words.figure(model.metrics.get("balanced_accuracy"), n=model.metrics.get("n"))
-    return f"{model.name} · {score} · {words.ago(model.created_at)}"
+    standing = " · current" if model.is_current else " · archived" if model.archived else ""
+    return f"{model.name} · {score} · {words.ago(model.created_at)}{standing}"

@@ -92,7 +92,7 @@ def test_excluding_and_another_rule_amid_a_training_leave_it_whole(
     job = jobs.get_job(app.store, job_id=job_id)
     assert job.state == "done", job.error
     assert job.result["metrics"]["n_trained"] == 16
-    model = models.latest_model(app.store, project_id=world.project_id)
+    model = models.current_model(app.store, project_id=world.project_id)
     assert model.settings["reading"] == rule.as_json()
 
 
@@ -168,7 +168,7 @@ def test_tiles_of_the_project_that_vanish_amid_a_prediction_are_named(
     world.app.store.path(lost[0][1]).unlink()
     rot(world.app.store.path(lost[1][1]))
     assert slide_id is not None
-    latest = models.latest_model(world.app.store, project_id=world.project_id).id
+    latest = models.current_model(world.app.store, project_id=world.project_id).id
     job_id = start_slide_prediction(
         world.app, project_id=world.project_id, slide_id=slide_id, model_id=latest
     )

@@ -6,13 +6,13 @@ import pytest
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, NotFoundError
+from cnsapp.services.model_standing import rename_model
 from cnsapp.services.models import (
     check_model_file,
+    current_model,
     get_model,
     labels_changed_since,
-    latest_model,
     list_models,
-    rename_model,
 )
 from tests.integration.worlds import World, add_model, make_world, relabel
 
@@ -35,7 +35,7 @@ def test_models_come_newest_first_with_the_names_of_today(world: World) -> None:
         second,
         first,
     ]
-    assert latest_model(world.app.store, project_id=world.project_id).class_names == [
+    assert current_model(world.app.store, project_id=world.project_id).class_names == [
         "liver",
         "lung",
     ]
@@ -43,7 +43,7 @@ def test_models_come_newest_first_with_the_names_of_today(world: World) -> None:
 
 def test_a_project_without_a_model_says_what_to_do(world: World) -> None:
     with pytest.raises(NotFoundError, match="no model yet"):
-        latest_model(world.app.store, project_id=world.project_id)
+        current_model(world.app.store, project_id=world.project_id)
 
 
 def test_a_model_of_another_project_is_not_found(world: World) -> None:

@@ -18,7 +18,7 @@ from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
 from cnsapp.imaging.sniff import IN_WORDS, SUFFIXES
 from cnsapp.jobs.running import run_here
 from cnsapp.services import explaining, jobs
-from cnsapp.services.models import latest_model
+from cnsapp.services.models import current_model
 from cnsapp.services.predicting import read_results, start_prediction, summary
 from cnsapp.services.training import start_training
 from cnsapp.settings import Settings
@@ -37,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def model_id(world: World) -> int:
-    return latest_model(world.app.store, project_id=world.project_id).id
+    return current_model(world.app.store, project_id=world.project_id).id
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_unknown_methods_classes_images_and_altered_models_are_refused(
         explaining.request_map(app, model_id=model_id, image_id=1, target_class=999)
     with pytest.raises(NotFoundError, match="no image number 9999"):
         explaining.request_map(app, model_id=model_id, image_id=9999)
-    file = app.store.path(latest_model(app.store, project_id=world.project_id).path)
+    file = app.store.path(current_model(app.store, project_id=world.project_id).path)
     content = file.read_bytes()
     try:
         file.write_bytes(content[:-1] + b"x")

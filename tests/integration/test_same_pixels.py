@@ -31,7 +31,7 @@ from cnsapp.ml.preprocess import make_view
 from cnsapp.services import explaining, import_work
 from cnsapp.services.images import reading_rule
 from cnsapp.services.importing import import_folder
-from cnsapp.services.models import latest_model
+from cnsapp.services.models import current_model
 from cnsapp.services.predicting import start_prediction
 from cnsapp.services.projects import create_project
 from cnsapp.services.training import start_training
@@ -164,7 +164,7 @@ class World:
         spies.step = "predict"
         run_here(app, start_prediction(app, project_id=self.project_id, path=self.new))
         spies.step = "saliency"
-        model = latest_model(app.store, project_id=self.project_id)
+        model = current_model(app.store, project_id=self.project_id)
         for row in self.rows()[:: 2 * TILES]:  # one of each kind
             asked = explaining.request_map(app, model_id=model.id, image_id=row.id)
             assert asked.job_id is not None

@@ -15,9 +15,9 @@ from cnsapp.jobs.running import run_here
 from cnsapp.services import jobs
 from cnsapp.services.images import image_path
 from cnsapp.services.models import (
+    current_model,
     get_model,
     labels_changed_since,
-    latest_model,
     list_models,
 )
 from cnsapp.services.review import confusion
@@ -217,7 +217,7 @@ def test_a_model_is_seen_only_with_all_its_predictions_and_half_ones_go(
     assert job.state == "failed"
     assert (n_rows(app, Model), list_models(app.store, project_id=world.project_id)) == (1, [])
     with pytest.raises(NotFoundError, match="no model"):
-        latest_model(app.store, project_id=world.project_id)
+        current_model(app.store, project_id=world.project_id)
     tidy(app)
     assert (n_rows(app, Model), n_rows(app, Prediction)) == (0, 0)
     (model,) = [get_model(app.store, model_id=trained(world).result["model_id"])]
