@@ -1,0 +1,316 @@
+"""Is one model better than another on the same images? Paired, by group, with many pairs in mind.
+
+Two scores with overlapping intervals may still differ, and two that look different may not: what
+counts is the difference on the same images. Its interval comes from resampling whole groups, the
+same ones for both models; its p value from McNemar's exact test where every image stands for
+itself, and from swapping the two models' answers group by group where images of one patient belong
+together. Holm's correction keeps many pairs from making a winner by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnsapp.domain.resampling import Interval, percentiles, resampled_sums, unit_numbers
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+N_RESAMPLES = 4000
+N_SWAPS = 20_000
+ALL_SWAPS = 14  # groups up to which every way of swapping is tried
+LEVEL = 0.05
+MCNEMAR, SWAPS = "McNemar's exact test", "exchange by group"
+AT_ONCE = 4_000_000  # numbers held while exchanges are summed
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models on the same images; every figure is `first` against `second`.
+
+    Attributes
+    ----------
+    first, second
+        Places of the two in the list of models.
+    difference
+        Balanced accuracy of the first less that of the second, -1 to 1; None without images.
+    interval
+        95 % paired bootstrap interval of the difference; None below two groups (or images).
+    standard_error
+        Of the difference, by the same resamples.
+    both, only_first, only_second, neither
+        Images that both, one, or none of the two got right: McNemar's table.
+    p_value, p_holm
+        Two-sided, before and after Holm's correction for all pairs; None where undefined.
+    test
+        `MCNEMAR` or `SWAPS`.
+    agreement
+        Share of the images that both call the same, right or wrong; None without images.
+    """
+
+    first: int
+    second: int
+    difference: float | None
+    interval: Interval | None
+    standard_error: float | None
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p_value: float | None
+    p_holm: float | None
+    test: str
+    agreement: float | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown, with all pairs in mind."""
+        return self.p_holm is not None and self.p_holm < LEVEL
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Some models on the same images.
+
+    Attributes
+    ----------
+    n, n_groups
+        Images, and groups they come from (None: no groups known).
+    scores, intervals
+        Balanced accuracy of each model with its 95 % bootstrap interval.
+    accuracies
+        Share of right answers of each model.
+    pairs
+        Every two models, in order.
+    """
+
+    n: int
+    n_groups: int | None
+    scores: list[float | None]
+    intervals: list[Interval | None]
+    accuracies: list[float | None]
+    pairs: list[Pair]
+
+
+def compare(
+    y_true: NDArray[np.integer],
+    answers: NDArray[np.integer],
+    n_classes: int,
+    groups: Sequence[str | None] | None = None,
+    *,
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+) -> Compared:
+    """Compare the answers of models on the same images.
+
+    Parameters
+    ----------
+    y_true
+        (N,) class indices, 0 to `n_classes` - 1.
+    answers
+        (M, N) what each model says; -1 is an answer outside these classes, and wrong.
+    groups
+        Group of each image (patient, slide), or None.
+    seed
+        Of the resamples.
+    n_resamples
+        Of the bootstrap.
+
+    Raises
+    ------
+    ValueError
+        Lengths differ, or fewer than two models.
+
+    References
+    ----------
+    McNemar, Note on the sampling error of the difference between correlated proportions,
+    Psychometrika 1947; Holm, A simple sequentially rejective multiple test procedure, Scand. J.
+    Statist. 1979; Field and Welsh, Bootstrapping clustered data, JRSS B 2007; Good, Permutation,
+    parametric and bootstrap tests of hypotheses, 2005 (exchange of whole groups).
+    """
+    true, said = np.asarray(y_true, np.int64), np.asarray(answers, np.int64)
+    if said.ndim != 2 or said.shape[1] != len(true) or len(said) < 2:
+        raise ValueError(f"answers are {said.shape} for {len(true)} images")
+    if groups is not None and len(groups) != len(true):
+        raise ValueError(f"{len(groups)} groups for {len(true)} images")
+    grouped = groups is not None and any(groups)
+    units = unit_numbers(groups, len(true))
+    hits = said == true  # (M, N)
+    drawn = _resampled(true, hits, n_classes, units, seed, n_resamples)  # (M, R) or None
+    scores = [_score(true, right, n_classes) for right in hits]
+    pairs = [
+        _pair(a, b, true, said, hits, n_classes, units, scores, drawn, grouped, seed)
+        for a, b in combinations(range(len(said)), 2)
+    ]
+    adjusted = holm([pair.p_value for pair in pairs])
+    return Compared(
+        n=len(true),
+        n_groups=int(units.max()) + 1 if grouped else None,
+        scores=scores,
+        intervals=[None if drawn is None else percentiles(drawn[m]) for m in range(len(said))],
+        accuracies=[float(right.mean()) if len(true) else None for right in hits],
+        pairs=[replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True)],
+    )
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Return the two-sided p value of McNemar's exact (binomial) test, 0 to 1.
+
+    Parameters
+    ----------
+    only_first, only_second
+        Images that only the one, or only the other got right.
+
+    References
+    ----------
+    McNemar, Psychometrika 1947.
+    """
+    n, least = only_first + only_second, min(only_first, only_second)
+    if n == 0:
+        return 1.0
+    tail = term = comb(n, least)
+    for k in range(least, 0, -1):  # whole numbers: exact, however small the tail
+        term = term * k // (n - k + 1)
+        tail += term
+    return min(1.0, 2 * tail / 2**n if n < 1000 else float((2 * tail << 80) // 2**n) / 2.0**80)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p values after Holm's step-down correction, in the same order; None stays None.
+
+    References
+    ----------
+    Holm, Scandinavian Journal of Statistics 1979.
+    """
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    found: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, i) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * p))
+        found[i] = highest
+    return found
+
+
+def exchange_p(weights: NDArray[np.floating], seed: int = 0) -> float | None:
+    """Return the two-sided p value of a sum whose terms may each have either sign, 0 to 1.
+
+    If two models are equally good, it is chance which of them answered which way in a group, so
+    the difference that a group contributes might as well have the other sign. All ways are tried
+    up to `ALL_SWAPS` groups that differ, else `N_SWAPS` drawn ones.
+
+    Parameters
+    ----------
+    weights
+        (G,) what each group adds to the difference.
+
+    Returns
+    -------
+    Share of the ways in which the difference is at least as large; None without groups.
+    """
+    given = np.asarray(weights, np.float64)
+    if len(given) < 2:
+        return None
+    w = given[given != 0]
+    if not len(w):
+        return 1.0
+    seen = abs(w.sum()) - 1e-12
+    if len(w) <= ALL_SWAPS:
+        ways = (np.arange(2 ** len(w))[:, None] >> np.arange(len(w))) & 1
+        return float((np.abs((2 * ways - 1) @ w) >= seen).mean())
+    generator, larger, left = np.random.default_rng(seed), 0, N_SWAPS
+    while left:
+        part = max(1, min(left, AT_ONCE // len(w)))
+        signs = generator.integers(0, 2, (part, len(w)), dtype=np.int8) * 2 - 1
+        larger += int((np.abs(signs @ w) >= seen).sum())
+        left -= part
+    return (larger + 1) / (N_SWAPS + 1)
+
+
+def _pair(
+    a: int,
+    b: int,
+    true: Ints,
+    said: Ints,
+    hits: NDArray[np.bool_],
+    n_classes: int,
+    units: Ints,
+    scores: Sequence[float | None],
+    drawn: Floats | None,
+    grouped: bool,
+    seed: int,
+) -> Pair:
+    one, two = hits[a], hits[b]
+    only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
+    first, second = scores[a], scores[b]
+    p = None
+    if len(true):
+        p = (
+            exchange_p(_by_group(true, one, two, n_classes, units), seed)
+            if grouped
+            else mcnemar_exact(only_first, only_second)
+        )
+    apart = None if drawn is None else drawn[a] - drawn[b]
+    return Pair(
+        first=a,
+        second=b,
+        difference=None if first is None or second is None else first - second,
+        interval=None if apart is None else percentiles(apart),
+        standard_error=None if apart is None else float(np.nanstd(apart)),
+        both=int((one & two).sum()),
+        only_first=only_first,
+        only_second=only_second,
+        neither=int((~one & ~two).sum()),
+        p_value=p,
+        p_holm=None,
+        test=SWAPS if grouped else MCNEMAR,
+        agreement=float((said[a] == said[b]).mean()) if len(true) else None,
+    )
+
+
+def _by_group(
+    true: Ints, one: NDArray[np.bool_], two: NDArray[np.bool_], n_classes: int, units: Ints
+) -> Floats:
+    """Return (G,) what each group adds to the difference of the balanced accuracies."""
+    n = np.bincount(true, minlength=n_classes)
+    share = 1 / (np.maximum(n, 1) * (n > 0).sum())  # an image of class c weighs 1 / (n_c K)
+    step = (one.astype(np.float64) - two) * share[true]
+    weights: Floats = np.bincount(units, weights=step)  # type: ignore[assignment]
+    return weights
+
+
+def _score(true: Ints, right: NDArray[np.bool_], n_classes: int) -> float | None:
+    n = np.bincount(true, minlength=n_classes)
+    if not n.any():
+        return None
+    hits = np.bincount(true[right], minlength=n_classes)
+    return float((hits[n > 0] / n[n > 0]).mean())
+
+
+def _resampled(
+    true: Ints, hits: NDArray[np.bool_], n_classes: int, units: Ints, seed: int, n_resamples: int
+) -> Floats | None:
+    """Return balanced accuracies (M, R) of all models under the same resamples of whole groups."""
+    n_models = len(hits)
+    # all that is known of an image: its class, and which models got it right
+    kinds, cells = np.unique(np.vstack([true[None], hits]).T, axis=0, return_inverse=True)
+    features = np.zeros((len(kinds), (1 + n_models) * n_classes), np.int64)
+    row = np.arange(len(kinds))
+    features[row, kinds[:, 0]] = 1
+    for m in range(n_models):
+        features[row, (m + 1) * n_classes + kinds[:, 0]] = kinds[:, 1 + m]
+    cells = cells.ravel().astype(np.int64)
+    sums = resampled_sums(units, cells, len(kinds), features, seed=seed, n_resamples=n_resamples)
+    if sums is None:
+        return None
+    counts = sums.reshape(len(sums), 1 + n_models, n_classes)
+    n, right = counts[:, :1], counts[:, 1:]
+    seen = np.broadcast_to(n > 0, right.shape)
+    recall = np.divide(right, n, out=np.full_like(right, np.nan), where=seen)
+    found: Floats = np.nanmean(recall, axis=2).T
+    return found
