@@ -7,11 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from cnsapp.domain.recipe import DEFAULT_BACKBONE, PRESETS
+from cnsapp.domain.backbones import DEFAULT_BACKBONE, FACTS
+from cnsapp.domain.recipe import PRESETS
+from cnsapp.errors import CnsError
 from cnsapp.services import metadata
 from cnsapp.services.projects import ProjectView
 from cnsapp.ui import train_dials, words
 from cnsapp.ui.frame import Here
+from cnsapp.weights_files import own_ids, weights_state
 
 PRESET, BACKBONE = "train_preset", "train_backbone"
 TITLES = {"quick": "Quick", "full": "Full", "best": "Best"}
@@ -26,7 +29,7 @@ class Choice:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def choose(project: ProjectView) -> Choice:
+def choose(here: Here, project: ProjectView) -> Choice:
     """Draw the choice of preset and network."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium",
                       key="train_choice"):  # fmt: skip
@@ -34,21 +37,40 @@ def choose(project: ProjectView) -> Choice:
             "Model", list(TITLES), format_func=TITLES.__getitem__, key=PRESET, default="quick",
             required=True,
         )  # fmt: skip
-        backbone = _choose_backbone(str(preset))
+        backbone = _choose_backbone(here, str(preset))
     st.caption(PRESETS[str(preset)])
     return Choice(str(preset), backbone, train_dials.changed(project, str(preset)))
 
 
-def _choose_backbone(preset: str) -> str:
+def _choose_backbone(here: Here, preset: str) -> str:
     """Draw the networks that this preset can use; those without weights here say so."""
-    rows = offered(preset)
+    rows = offered(here, preset)
     if st.session_state.get(BACKBONE) not in rows:
         st.session_state[BACKBONE] = DEFAULT_BACKBONE
     chosen = st.selectbox(
-        "Network", list(rows), format_func=rows.__getitem__, key=BACKBONE, width=340,
-        help="The network was trained on everyday photographs; here it learns your images.",
+        "Network", list(rows), format_func=rows.__getitem__, key=BACKBONE, width=380,
+        help="Pretrained on everyday photographs; here it learns your images. Weights that are "
+        "not on this machine are put into the folder weights of the data folder.",
     )  # fmt: skip
     return str(chosen)
+
+
+def offered(here: Here, preset: str) -> dict[str, str]:
+    """Return id and words of every network, those that can be loaded here first."""
+    folder = here.app.store.path("weights")
+    ready, lacking = {}, {}
+    for backbone in [*FACTS, *own_ids(folder)]:
+        try:
+            state = weights_state(backbone, folder)
+        except CnsError:  # a card beside a weights file that cannot be read: the command tells why
+            continue
+        if state.facts.weights == "none" and preset == "quick":
+            continue
+        if state.available:
+            ready[backbone] = state.facts.title
+        else:
+            lacking[backbone] = f"{state.facts.title} · weights not here"
+    return ready | lacking
 
 
 def advanced(here: Here, project: ProjectView, choice: Choice) -> None:
