@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from cnsapp.errors import CnsError
-from cnsapp.ml.backbones import build_backbone
+from cnsapp.ml.backbones import LoadedBackbone, build_backbone
 from cnsapp.ml.bundle import Bundle
 from cnsapp.ml.device import Device, choose_device
-from cnsapp.ml.network import QuickNet
+from cnsapp.ml.network import QuickNet, tuned_backbone
 from cnsapp.ml.preprocess import Pixels, Preprocessing, make_view
 from cnsapp.ml.streams import batches, run_batches
 
@@ -41,18 +41,11 @@ class Predictor:
     def __init__(
         self, bundle: Bundle, device: Device | None = None, weights_dir: Path | None = None
     ) -> None:
-        backbone = build_backbone(bundle.backbone_id, weights_dir)
-        if backbone.weights_hash != bundle.features["weights"]:
-            raise CnsError(
-                f"The weights of {backbone.row.title} are not those this model was trained on.",
-                f"They are {backbone.weights_hash}, the model needs {bundle.features['weights']}.",
-                "Put the earlier weights file back, or train again.",
-            )
         self.bundle = bundle
-        self.backbone = backbone
+        self.backbone = _backbone_of(bundle, weights_dir)
         self.device = device or choose_device()
         self.preprocessing = _preprocessing_of(bundle)
-        self.net = QuickNet(backbone, bundle.stages, bundle.head, bundle.temperature)
+        self.net = QuickNet(self.backbone, bundle.stages, bundle.head, bundle.temperature)
         self.net = self.net.to(self.device.torch)
 
     def input_tensor(self, views: list[Pixels]) -> torch.Tensor:
@@ -99,6 +92,32 @@ class Predictor:
             mean = logits.reshape(len(batch), -1, logits.shape[1]).mean(1)
             out: Probabilities = mean.softmax(1).cpu().numpy()
         return out
+
+
+def _backbone_of(bundle: Bundle, weights_dir: Path | None) -> LoadedBackbone:
+    """Return the backbone of a model: the published one, or the one in the file."""
+    if bundle.body is None:
+        backbone = build_backbone(bundle.backbone_id, weights_dir)
+        _check_weights(bundle, backbone)
+        return backbone
+    started_from = str(bundle.features["weights"])
+    try:
+        return tuned_backbone(bundle.architecture, bundle.stages, bundle.body, started_from)
+    except RuntimeError as error:
+        raise CnsError(
+            f"The weights in the model file do not fit {bundle.architecture} ({error}).",
+            "Another version of the app made the file, or it is damaged.",
+            "Restore it from a backup, or train again.",
+        ) from error
+
+
+def _check_weights(bundle: Bundle, backbone: LoadedBackbone) -> None:
+    if backbone.weights_hash != bundle.features["weights"]:
+        raise CnsError(
+            f"The weights of {backbone.row.title} are not those this model was trained on.",
+            f"They are {backbone.weights_hash}, the model needs {bundle.features['weights']}.",
+            "Put the earlier weights file back, or train again.",
+        )
 
 
 def _preprocessing_of(bundle: Bundle) -> Preprocessing:
