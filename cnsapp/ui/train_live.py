@@ -48,7 +48,8 @@ def _live(here: Here, job_id: int, was_running: bool) -> None:
         st.caption(words.plain(pace(job, points)))
         if job.state == "running":
             draw_points(points, key=f"train_curve_{job.id}")
-            log(points, key=f"train_log_{job.id}")
+            with st.expander("Log", key=f"train_log_{job.id}", icon=":material/notes:"):
+                draw_log(points)
 
 
 def title_of(job: JobView) -> str:
@@ -94,17 +95,14 @@ def draw_points(points: Sequence[JobPointView], *, key: str) -> None:
         score_curve(scores, key=key, x_title="Folds done")
 
 
-def log(points: Sequence[JobPointView], *, key: str) -> None:
+def draw_log(points: Sequence[JobPointView]) -> None:
     """Draw what a run said, the newest line first; the same line twice in a row stands once."""
     lines: list[tuple[str, str]] = []
     for point in points:
         if point.message and (not lines or lines[-1][1] != point.message):
             lines.append((f"{point.at:%H:%M:%S}", point.message))
-    if not lines:
-        return
-    with st.expander("Log", key=key, icon=":material/notes:"):
-        shown = "\n".join(f"{at}  {html.escape(text)}" for at, text in lines[: -LOG_LINES - 1 : -1])
-        st.html(f'<pre class="cns-log">{shown}</pre>')
+    shown = "\n".join(f"{at}  {html.escape(said)}" for at, said in lines[: -LOG_LINES - 1 : -1])
+    st.html(f'<pre class="cns-log">{shown}</pre>')
 
 
 def _latest(points: Sequence[JobPointView], *names: str) -> dict[str, Any]:
