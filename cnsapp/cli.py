@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from cnsapp import (
+    cli_backbones,
     cli_classes,
     cli_data,
     cli_files,
@@ -45,7 +46,7 @@ cli = typer.Typer(
 )
 PARTS = (
     cli_system, cli_data, cli_classes, cli_files, cli_labelling, cli_reading, cli_quality,
-    cli_queue, cli_looks, cli_people, cli_suggest, cli_learn, cli_take,
+    cli_queue, cli_looks, cli_people, cli_suggest, cli_backbones, cli_learn, cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)

@@ -10,19 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
+from cnsapp.domain.backbones import DEFAULT_BACKBONE as DEFAULT_BACKBONE
+from cnsapp.domain.backbones import TITLES
 from cnsapp.errors import InvalidInputError
 
-DEFAULT_BACKBONE = "efficientnet_lite0"
-BACKBONES: dict[str, str] = {  # as in cnsapp.ml.backbones, which the web process never imports
-    "efficientnet_lite0": "EfficientNet-Lite0 (works offline)",
-    "resnet18": "ResNet-18",
-    "resnet50": "ResNet-50",
-    "mobilenet_v3_large": "MobileNet v3 large",
-    "efficientnet_b0": "EfficientNet-B0",
-    "convnext_tiny": "ConvNeXt tiny",
-    "vgg16": "VGG-16",
-    "densenet121": "DenseNet-121",
-}
+BACKBONES: dict[str, str] = TITLES  # id -> title; `timm:NAME` and `file:NAME` are others
 PRESETS: dict[str, str] = {
     "quick": "A head on features that are computed once: seconds.",
     "full": "The whole network is fine-tuned from the quick head: minutes to hours.",

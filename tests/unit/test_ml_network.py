@@ -137,8 +137,10 @@ def test_extraction_reports_progress_and_stops_when_cancelled(extractor: Feature
         extractor.extract(images, cancelled=lambda: True)
 
 
-def test_missing_weights_are_named_with_their_place(tmp_path: Path) -> None:
-    torch.hub.set_dir(str(tmp_path / "hub"))
+def test_missing_weights_are_named_with_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     with pytest.raises(CnsError, match=r"vgg16-397923af\.pth") as caught:
         build_backbone("vgg16", tmp_path)
     assert str(tmp_path) in caught.value.remedy
@@ -163,7 +165,7 @@ def test_a_damaged_or_foreign_weights_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_backbones_and_devices_are_named() -> None:
-    with pytest.raises(CnsError, match="no backbone 'alexnet'"):
+    with pytest.raises(CnsError, match="no backbone “alexnet”"):
         get_backbone("alexnet")
     with pytest.raises(CnsError, match="GPU 'cuda:99' is not there"):
         choose_device("cuda:99")
