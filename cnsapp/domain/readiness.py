@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cnsapp.domain.splits import NO_GROUPS
@@ -132,5 +132,91 @@ def _about_groups(usable: Sequence[ClassCount], n_groups: int) -> list[str]:
     return []
 
 
-def _names(counts: Sequence[ClassCount]) -> list[str]:
+def _names(counts: Sequence[ClassCount | PartCount]) -> list[str]:
     return [c.name for c in counts]
+
+
+# --- the parts of a split ---
+
+ENOUGH_TESTED = 20  # test images of a class, below which its score is a guess
+ENOUGH_GROUPS = 5  # and groups that they come from
+
+
+@dataclass(frozen=True)
+class PartCount:
+    """How many labelled images of a class each part of a split holds, and from how many groups.
+
+    An image without a group counts as a group of its own.
+    """
+
+    name: str
+    n: Mapping[str, int]
+    n_groups: Mapping[str, int]
+
+
+def assess_parts(counts: Sequence[PartCount], parts: Sequence[str], *, grouped: bool) -> list[str]:
+    """Say what the parts of a split lack, in words.
+
+    Parameters
+    ----------
+    counts
+        Every class of the project; those without a label are passed over.
+    parts
+        Those of `train`, `validation` and `test` that the split has.
+    grouped
+        Whether groups were kept whole, so that a class needs a group for every part.
+    """
+    used = [c for c in counts if sum(c.n.values())]
+    if not used:
+        return [
+            "No image has a label yet: the parts follow from what belongs together alone, and a "
+            "class may turn out to be missing in one of them."
+        ]
+    said = []
+    for part in parts:
+        missing = [c for c in used if not c.n.get(part)]
+        if not missing:
+            continue
+        few = [c for c in missing if grouped and sum(c.n_groups.values()) < len(parts)]
+        why = ""
+        if few:
+            n = sum(few[0].n_groups.values())
+            why = (
+                f" {few[0].name} comes from {n} group{'s' if n != 1 else ''}, and "
+                f"{len(parts)} are needed to be in every part."
+            )
+        said.append(f"{_LACKS[part]}: {', '.join(_names(missing))}. {_SO[part]}{why}")
+    if "test" in parts:
+        thin = [
+            c for c in used if c.n.get("test")
+            and (c.n["test"] < ENOUGH_TESTED or (grouped and c.n_groups["test"] < ENOUGH_GROUPS))
+        ]  # fmt: skip
+        if thin:
+            each = ", ".join(f"{c.name} ({_of(c, grouped=grouped)})" for c in thin)
+            least = f"{ENOUGH_TESTED} images" + (f" from {ENOUGH_GROUPS} groups" if grouped else "")
+            said.append(
+                f"Small in the test set: {each}. With fewer than {least} the test score of a class "
+                "is little more than a guess."
+            )
+    return said
+
+
+_LACKS = {
+    "train": "Not among the training images",
+    "validation": "Not among the validation images",
+    "test": "Not in the test set",
+}
+_SO = {
+    "train": "The model cannot learn what it is never shown.",
+    "validation": "How well the model does on it takes no part in its choices.",
+    "test": "Its test score is undefined.",
+}
+
+
+def _of(count: PartCount, *, grouped: bool) -> str:
+    n = count.n["test"]
+    images = f"{n} image{'s' if n != 1 else ''}"
+    if not grouped:
+        return images
+    groups = count.n_groups["test"]
+    return f"{images}, {groups} group{'s' if groups != 1 else ''}"

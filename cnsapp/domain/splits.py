@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnsapp.domain.together import SAME_PICTURE as SAME_PICTURE
+from cnsapp.domain.together import (
+    Ints,
+    Keys,
+    blocks_of_classes,
+    joined,
+    joined_if_sound,
+    says_whose,
+    units_of,
+)
+from cnsapp.domain.together import natural_key as natural_key
 from cnsapp.errors import InvalidInputError
-
-Ints = NDArray[np.int64]
 
 BY_GROUP = "by group"
 BY_BLOCK = "by file-name blocks"
 RANDOM = "random"
-SAME_PICTURE = "same picture as "  # a group of two images that only says: they belong together
+BY_COLUMN = "by column"
+SCHEMES = (BY_GROUP, BY_BLOCK, RANDOM, BY_COLUMN)
+MOST_VALUES = 20  # folds by column: with more values each fold holds several
 NO_GROUPS = (
     "No image has a group (patient, slide, animal). Images of one patient may then be both learnt "
     "from and scored on, and the score may be too good; neighbouring file names are kept together."
@@ -24,6 +34,15 @@ NO_GROUPS = (
 GROUPS_UNUSED = (
     "Folds were cut by file names although groups are given: images of one group may be both "
     "learnt from and scored on, and the score may be too good."
+)
+RANDOM_GROUPS = (
+    "Images were split at random although groups are given: images of one group may be both "
+    "learnt from and scored on, and the score is probably too good."
+)
+RANDOM_WARNING = "Images were split at random: if several show one slide, scores are optimistic."
+TIES_TOO_MANY = (
+    "Pictures that look the same tie most of the images together, so near-duplicates were not kept "
+    "on one side: look through them under Images, Quality."
 )
 
 
@@ -34,9 +53,10 @@ class FoldPlan:
     Attributes
     ----------
     folds
-        (N,) fold number of each image, 0 to `n_folds` - 1.
+        (N,) fold number of each image, 0 to `n_folds` - 1; -1 where an image is never held out
+        (by column, an image that has no value there): every fold learns from it.
     scheme
-        `by group`, `by file-name blocks` or `random`: how it was made.
+        `by group`, `by file-name blocks`, `by column` or `random`: how it was made.
     n_folds
         Number of folds; fewer than asked for when the data allows no more, 0 when none can be made.
     warnings
@@ -49,12 +69,6 @@ class FoldPlan:
     warnings: list[str] = field(default_factory=list)
 
 
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a sort key that puts `tile_9` before `tile_10`."""
-    parts = re.findall(r"\d+|\D+", name)
-    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts)
-
-
 def grouped_folds(
     labels: NDArray[np.integer],
     groups: Sequence[str | None] | None = None,
@@ -64,14 +78,21 @@ def grouped_folds(
     names: Sequence[str] | None = None,
     scheme: str | None = None,
     class_names: Sequence[str] | None = None,
+    column: Sequence[str | None] | None = None,
+    pictures: Keys | None = None,
 ) -> FoldPlan:
     """Divide images into folds for cross-validation, stratified by class as well as groups allow.
 
     Where groups are given (patient, slide, animal), every group lies wholly in one fold, and an
     image without group is a group of its own. Where no image has one, blocks of neighbouring file
     names within a class stay together, since neighbours often come from one slide; blocks that
-    hold two halves of one picture (groups that begin with `SAME_PICTURE`) are joined. Without names
-    the folds are random.
+    hold two halves of one picture (groups that begin with `SAME_PICTURE`, or the same key of
+    `pictures`) are joined. Without names the folds are random.
+
+    By column every value is held out in turn (a batch, a scanner, a hospital): as many folds as
+    values, at most 20. Values that share a group or a picture are held out together; where that
+    leaves fewer than two, groups are torn, and the warnings say so. Images without a value
+    are never held out, unless their group is.
 
     Parameters
     ----------
@@ -80,55 +101,73 @@ def grouped_folds(
     groups
         Group of each image, or None.
     n_folds
-        Folds wished for, 2 or more.
+        Folds wished for, 2 or more; by column the values decide.
     seed
         Decides ties and the random scheme.
     names
         File names, for the block scheme.
     scheme
-        `by group`, `by file-name blocks` or `random`; None chooses as said above.
+        `by group`, `by file-name blocks`, `by column` or `random`; None chooses as said above.
+        `by column` without `column` chooses too: so are folds within a fold cut.
     class_names
         Names for the warnings; None says "class 0".
+    column
+        Value of each image in the column that is left out by, or None.
+    pictures
+        Key that near-duplicates share, or None for an image that has none.
 
     Raises
     ------
     InvalidInputError
-        `by group` was asked for, and no image has a group.
+        `by group` was asked for, and no image has a group; or the column has fewer than two values.
     ValueError
         Lengths differ, fewer than 2 folds asked for, or a scheme unknown or without names.
 
     References
     ----------
     Kapoor and Narayanan, Leakage and the reproducibility crisis in machine-learning-based science,
-    Patterns 2023.
+    Patterns 2023. Roberts et al., Cross-validation strategies for data with temporal, spatial,
+    hierarchical, or phylogenetic structure, Ecography 2017 (blocks, leaving a batch out).
     """
     y = np.asarray(labels, dtype=np.int64)
     if n_folds < 2:
         raise ValueError(f"n_folds is {n_folds}, not 2 or more")
-    for what, values in (("groups", groups), ("names", names)):
-        if values is not None and len(values) != len(labels):
-            raise ValueError(f"{len(values)} {what} for {len(labels)} labels")
-    any_group = groups is not None and any(map(_says_whose, groups))
+    _check_lengths(len(y), groups=groups, names=names, column=column, pictures=pictures)
+    any_group = groups is not None and any(map(says_whose, groups))
+    rng = np.random.default_rng(seed)
+    if scheme == BY_COLUMN and column is not None:
+        return _by_column(y, groups, column, pictures, rng, class_names)
+    if scheme == BY_COLUMN:
+        scheme = None
     scheme = scheme or (BY_GROUP if any_group else BY_BLOCK if names is not None else RANDOM)
     if scheme == BY_GROUP and groups is not None and any_group:
-        units = _units_of_groups(groups)
+        units = units_of(groups)
     elif scheme == BY_GROUP:
         raise no_groups_to_split_by()
     elif scheme == BY_BLOCK and names is not None:
-        units = _units_of_blocks(y, names, n_folds)
-        if groups is not None and not any_group:
-            units = _joined(units, groups)
+        units = blocks_of_classes(y, names, n_folds)
     elif scheme == RANDOM:
-        units = np.arange(len(labels))
+        units = np.arange(len(y))
     else:
         raise ValueError(f"scheme {scheme!r} is unknown or needs names")
-    folds, used = _assign(y, units, n_folds, np.random.default_rng(seed))
+    if scheme != BY_GROUP and groups is not None and not any_group:
+        units = joined(units, groups)  # groups that only say: two of one picture
+    units, followed = joined_if_sound(units, pictures)
+    folds, used = _assign(y, units, n_folds, rng)
     warnings = _warnings(y, units, used, n_folds, scheme, class_names)
     if scheme == BY_BLOCK:
         warnings.append(GROUPS_UNUSED if any_group else NO_GROUPS)
+    if scheme == RANDOM:
+        warnings.append(RANDOM_GROUPS if any_group else RANDOM_WARNING)
     if scheme == BY_GROUP and groups is not None and (n := sum(not group for group in groups)):
-        warnings.append(f"{n} of {len(labels)} images have no group: each counts as its own group.")
-    return FoldPlan(folds, scheme, used, warnings)
+        warnings.append(f"{n} of {len(y)} images have no group: each counts as its own group.")
+    return FoldPlan(folds, scheme, used, warnings + ([] if followed else [TIES_TOO_MANY]))
+
+
+def _check_lengths(n: int, **given: Keys | None) -> None:
+    for what, values in given.items():
+        if values is not None and len(values) != n:
+            raise ValueError(f"{len(values)} {what} for {n} labels")
 
 
 def no_groups_to_split_by() -> InvalidInputError:
@@ -140,36 +179,96 @@ def no_groups_to_split_by() -> InvalidInputError:
     )
 
 
-def _units_of_groups(groups: Sequence[str | None]) -> Ints:
-    """Number the groups; an image without group gets a number of its own."""
-    numbers: dict[object, int] = {}
-    keys = [group or (i,) for i, group in enumerate(groups)]
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+def one_value_only(values: Sequence[str], n_without: int) -> InvalidInputError:
+    """Return what is wrong with leaving out by a column that has no two values."""
+    without = f" {n_without} images have none." if n_without else ""
+    found = f"only one value (“{values[0]}”)" if values else "no value at all"
+    return InvalidInputError(
+        f"Folds by column were asked for, but the column has {found} among the labelled images."
+        f"{without}",
+        "Nothing could be learnt from while it is held out.",
+        "Choose a column with several values, or folds by group.",
+    )
 
 
-def _says_whose(group: str | None) -> bool:
-    """Return whether a group is a patient, a slide or the like, not merely two of one picture."""
-    return bool(group) and not str(group).startswith(SAME_PICTURE)
+def _by_column(
+    y: Ints,
+    groups: Sequence[str | None] | None,
+    column: Sequence[str | None],
+    pictures: Keys | None,
+    rng: np.random.Generator,
+    class_names: Sequence[str] | None,
+) -> FoldPlan:
+    """Hold out every value in turn, with all that belongs to it."""
+    cells = [(value or "").strip() or None for value in column]
+    values = sorted({value for value in cells if value}, key=natural_key)
+    if len(values) < 2:
+        raise one_value_only(values, sum(value is None for value in cells))
+    ties, torn = joined(units_of(cells), pictures or [None] * len(y)), False
+    whole = ties if groups is None else joined(ties, groups)
+    units = whole
+    if _n_valued(whole, cells) < 2:
+        units, torn = ties, True
+    valued = np.unique(units[[i for i, value in enumerate(cells) if value]])
+    if len(valued) < 2:
+        raise InvalidInputError(
+            "Folds by column were asked for, but pictures that show the same tie its values "
+            "together.",
+            "Every value that is held out would leave a copy behind to learn from.",
+            "Look through the near-duplicates under Images, Quality, or choose folds by group.",
+        )
+    held = np.isin(units, valued)
+    folds = np.full(len(y), -1, np.int64)
+    if len(valued) <= MOST_VALUES:
+        folds[held], used = np.searchsorted(valued, units[held]), len(valued)
+    else:
+        numbers = np.unique(units[held], return_inverse=True)[1].astype(np.int64)
+        folds[held], used = _assign(y[held], numbers, MOST_VALUES, rng)
+    warnings = _warnings(y, units, used, used, BY_COLUMN, class_names)
+    warnings += _about_column(units, cells, values, used, len(valued), torn, int((~held).sum()))
+    return FoldPlan(folds, BY_COLUMN, used, warnings)
 
 
-def _joined(units: Ints, groups: Sequence[str | None]) -> Ints:
-    """Return units where those that share a group are one."""
-    joined = units.copy()
-    for group in {group for group in groups if group}:
-        members = joined[[g == group for g in groups]]
-        joined[np.isin(joined, members)] = members.min()
-    return np.unique(joined, return_inverse=True)[1].astype(np.int64)
+def _n_valued(units: Ints, cells: Sequence[str | None]) -> int:
+    return len({u for u, value in zip(units.tolist(), cells, strict=True) if value})
 
 
-def _units_of_blocks(labels: Ints, names: Sequence[str], n_blocks: int) -> Ints:
-    """Cut each class, sorted by file name, into `n_blocks` runs of neighbours."""
-    units = np.empty(len(labels), np.int64)
-    keys = [natural_key(name) for name in names]
-    for c in np.unique(labels):
-        members = sorted(np.flatnonzero(labels == c), key=lambda i: keys[i])
-        for b, block in enumerate(np.array_split(np.array(members), n_blocks)):
-            units[block] = c * n_blocks + b
-    return np.unique(units, return_inverse=True)[1].astype(np.int64)
+def _about_column(
+    units: Ints,
+    cells: Sequence[str | None],
+    values: Sequence[str],
+    used: int,
+    n_valued: int,
+    torn: bool,
+    n_never: int,
+) -> list[str]:
+    said = []
+    if torn:
+        said.append(
+            "Groups run across the values of the column: images of one group (patient, slide) are "
+            "both learnt from and scored on, and the score speaks of new values of the column "
+            "only, not of new groups."
+        )
+    elif n_valued < len(values):
+        of_unit: dict[int, set[str]] = {}
+        for unit, value in zip(units.tolist(), cells, strict=True):
+            if value:
+                of_unit.setdefault(unit, set()).add(value)
+        together = next(sorted(v, key=natural_key) for v in of_unit.values() if len(v) > 1)
+        said.append(
+            f"{len(values)} values of the column make {n_valued} folds: values that share a group "
+            f"or a picture are held out together, for example {', '.join(together[:4])}."
+        )
+    if n_valued > MOST_VALUES:
+        said.append(
+            f"The column has {len(values)} values: they are held out in {used} folds of whole "
+            "values, not one by one."
+        )
+    if n_never:
+        said.append(
+            f"{n_never} images have no value in the column: they are learnt from and never scored."
+        )
+    return said
 
 
 def _assign(
@@ -186,17 +285,45 @@ def _assign(
     if used < 2:
         return np.zeros(len(labels), np.int64), 0
     share = table / table.sum(0)  # each class weighs the same
-    order = np.lexsort((generator.random(len(share)), -share.max(1)))
-    load = np.zeros((used, share.shape[1]))
-    fold_of = np.empty(len(share), np.int64)
-    for unit in order:
-        mine = share[unit]
+    return give_out(share, np.ones(used), generator)[units], used
+
+
+def give_out(
+    weights: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    generator: np.random.Generator,
+    fixed: Ints | None = None,
+) -> Ints:
+    """Give units to parts, biggest first, each to the part where its classes are rarest.
+
+    Parameters
+    ----------
+    weights
+        (U, C) what share of each class a unit holds; columns sum to 1.
+    shares
+        (P,) how much each part is to hold, in any unit, all above 0.
+    generator
+        Decides ties.
+    fixed
+        (U,) part of a unit that is decided already, or -1.
+
+    Returns
+    -------
+    (U,) part of each unit.
+    """
+    order = np.lexsort((generator.random(len(weights)), -weights.max(1)))
+    load = np.zeros((len(shares), weights.shape[1]))
+    part_of = np.full(len(weights), -1) if fixed is None else fixed.copy()
+    for part in range(len(shares)):
+        load[part] = weights[part_of == part].sum(0)
+    for unit in order[part_of[order] < 0]:
+        mine = weights[unit]
         # squared load after the unit joins: least where its own classes are rare so far
-        cost = (((load + mine) ** 2) - load**2).sum(1) + 1e-9 * load.sum(1)
+        cost = ((((load + mine) ** 2) - load**2) / shares[:, None]).sum(1) + 1e-9 * load.sum(1)
         best = np.flatnonzero(cost <= cost.min() + 1e-12)
-        fold_of[unit] = generator.choice(best)
-        load[fold_of[unit]] += mine
-    return fold_of[units], used
+        part_of[unit] = generator.choice(best)
+        load[part_of[unit]] += mine
+    return part_of
 
 
 def _warnings(
@@ -207,7 +334,10 @@ def _warnings(
     scheme: str,
     class_names: Sequence[str] | None,
 ) -> list[str]:
-    unit_word = {BY_GROUP: "group", BY_BLOCK: "block of file names", RANDOM: "image"}[scheme]
+    unit_word = {
+        BY_GROUP: "group", BY_BLOCK: "block of file names", RANDOM: "image",
+        BY_COLUMN: "value of the column",
+    }[scheme]  # fmt: skip
     said = []
     if used == 0:
         said.append(f"No class has two {unit_word}s, so no score can be computed.")
@@ -224,8 +354,9 @@ def _warnings(
                 f"All {n} images of {name} come from one group: it can not be evaluated by group,"
                 " since the model never saw it while that group was held out."
             )
-    if scheme == RANDOM:
-        said.append(
-            "Images were split at random: if several show one slide, scores are optimistic."
-        )
+        elif n_units == 1 and scheme == BY_COLUMN:
+            said.append(
+                f"All {n} images of {name} have one value in the column: it can not be evaluated, "
+                "since the model never saw it while that value was held out."
+            )
     return said
