@@ -109,6 +109,9 @@ DIALS: tuple[Dial, ...] = (
     Dial("frozen_stages", "Frozen stages",
          "First stages that stay as pretrained: faster, steadier with few images; -1 chooses.",
          LEARNING, "int", -1, 20),
+    Dial("batch_norms", "Batch norms",
+         "fixed keeps the pretrained statistics; learn follows your images.", LEARNING, "choice",
+         choices=("fixed", "learn")),
     Dial("warmup_epochs", "Warm-up", "Epochs in which the rate rises from zero.", LEARNING,
          "float", 0, 20),
     Dial("weight_decay", "Weight decay (L2)", "Pulls weights to zero; more with few images.",
@@ -181,6 +184,7 @@ class Recipe:
     learning_rate: float = 1e-3
     body_rate: float = 0.1
     frozen_stages: int = -1
+    batch_norms: str = "fixed"
     warmup_epochs: float = 1.0
     weight_decay: float = 0.01
     dropout: float = 0.2

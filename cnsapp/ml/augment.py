@@ -158,8 +158,8 @@ def restain(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.
 @cache
 def stain_matrix() -> torch.Tensor:
     """Return the unit optical densities (3 dyes, 3 channels)."""
-    matrix = torch.tensor(STAINS)
-    return matrix / matrix.norm(dim=1, keepdim=True)
+    matrix: torch.Tensor = torch.nn.functional.normalize(torch.tensor(STAINS), dim=1)
+    return matrix
 
 
 def _dyes(strength: float, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -228,7 +228,8 @@ def _blurred(x: torch.Tensor, sigma: torch.Tensor, most: float) -> torch.Tensor:
     flat = conv2d(pad(flat, (radius, radius, 0, 0), "reflect"), kernel, groups=3 * b)
     flat = pad(flat, (0, 0, radius, radius), "reflect")
     flat = conv2d(flat, kernel.transpose(2, 3), groups=3 * b)
-    return flat.view(b, 3, h, w).permute(0, 2, 3, 1)
+    blurred: torch.Tensor = flat.view(b, 3, h, w).permute(0, 2, 3, 1)
+    return blurred
 
 
 def _noise(x: torch.Tensor, spread: torch.Tensor, place: NDArray[np.float64]) -> torch.Tensor:

@@ -59,7 +59,8 @@ class Checkpoints:
             write_atomically(self.path(epoch), data + hashlib.sha256(data).digest())
         except OSError as error:
             raise CnsError(
-                f"The checkpoint of epoch {epoch} could not be written ({error.strerror or error}).",
+                f"The checkpoint of epoch {epoch} could not be written "
+                f"({error.strerror or error}).",
                 f"It takes {len(data) / 1e6:,.0f} MB; without it the epoch would be lost.",
                 "Free some space on the disk of the data folder, then let the training go on.",
             ) from error

@@ -124,7 +124,7 @@ class DecodedPictures:
 
     def _is_whole(self) -> bool:
         try:
-            return np.load(self.file, mmap_mode="r").shape == self.shape
+            return bool(np.load(self.file, mmap_mode="r").shape == self.shape)
         except (OSError, ValueError):
             return False
 

@@ -1,19 +1,36 @@
 """Fine-tuning: the whole network learns, from the quick model on, epoch by epoch.
 
-`fit` reads top-down: `fit` -> `Finetuner.run_epoch` -> `step`. An epoch ends with a checkpoint, and
-every random draw follows from (seed, epoch, batch), so that a run that is interrupted anywhere goes
-on to the same weights.
+`fit` reads top-down: `fit` -> `Finetuner.run_epoch` -> `Learner.step`. An epoch ends with a
+checkpoint, and every random draw follows from (seed, epoch, batch), so that a run that is
+interrupted anywhere goes on to the same weights.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+
+from cnsapp.domain.metrics import balanced_accuracy, confusion_matrix
 from cnsapp.domain.recipe import Recipe
+from cnsapp.ml.augment import Changes
+from cnsapp.ml.checkpoint import Checkpoints
 from cnsapp.ml.device import Device
-from cnsapp.ml.finetune_types import BatchReport, EpochRecord, FitData, SelfTest
-from cnsapp.ml.finetuned import FittedNetwork
+from cnsapp.ml.finetune_finish import Finish, balanced_loss
+from cnsapp.ml.finetune_limits import Limits, is_out_of_memory, memory_used
+from cnsapp.ml.finetune_net import TrainNet
+from cnsapp.ml.finetune_plan import Batch, best_of, epoch_batches, image_weights, rate_factor
+from cnsapp.ml.finetune_start import first_batch_size, load_base, start_head
+from cnsapp.ml.finetune_step import Learner, NotFiniteError, StepSettings
+from cnsapp.ml.finetune_types import BatchReport, EpochRecord, FitData, Floats, Ints, SelfTest
+from cnsapp.ml.finetuned import FittedNetwork, logits_of
 from cnsapp.ml.heads import LinearHead
 
 __all__ = [
@@ -24,7 +41,16 @@ __all__ = [
     "FittedNetwork",
     "SelfTest",
     "fit",
-]  # fmt: skip
+]
+LAYOUT = 1  # of the checkpoints; raise it when an older one can not be gone on with
+
+
+def fit(tuner: Finetuner) -> tuple[FittedNetwork, list[EpochRecord]]:
+    """Run all epochs and return the network with their records, epoch 0 first."""
+    records = [tuner.run_epoch(0)]
+    while not tuner.is_over(records):
+        records.append(tuner.run_epoch(len(records)))
+    return tuner.finish(records), records
 
 
 class Finetuner:
@@ -41,7 +67,7 @@ class Finetuner:
     device
         Where to run.
     folder
-        Of this run's checkpoints; made if need be, and emptied by `forget`.
+        Of this run's checkpoints; made if need be, and deleted by `forget`.
     weights_dir
         Folder with weights files (`CNS_HOME/weights`), or None.
     start_head
@@ -73,11 +99,18 @@ class Finetuner:
         on_batch: Callable[[BatchReport], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
-        raise NotImplementedError
+        data.check()
+        self.data, self.recipe, self.device = data, recipe, device
+        self.on_batch, self.cancelled = on_batch, cancelled
+        self.base = load_base(backbone_id, recipe, device, data.size, weights_dir)
+        self.limits = Limits(first_batch_size(recipe.batch_size, len(data.train), device))
+        self.records: list[EpochRecord] = []
+        self.checkpoints = Checkpoints(folder, self._run_id(backbone_id))
+        self._given_head = start_head
+        self._learner: Learner | None = None
+        self._at: int | None = None  # the epoch whose end is in memory
 
-    def self_test(self) -> SelfTest:
-        """Learn one batch and forget it: is the loss finite, how long and how large is it?"""
-        raise NotImplementedError
+    # -- what a run does ------------------------------------------------------------------------
 
     def run_epoch(self, epoch: int) -> EpochRecord:
         """Return the record of an epoch, training it unless its checkpoint is there.
@@ -92,24 +125,277 @@ class Finetuner:
         CnsError
             The loss was not finite three times, memory ran out four times, the disk is full.
         """
-        raise NotImplementedError
+        for number in range(self._reach(epoch) + 1, epoch + 1):
+            if number == 0:
+                self._begin()
+            else:
+                self._learn(number)
+            self._keep(number)
+        return self.records[epoch]
 
     def is_over(self, records: Sequence[EpochRecord]) -> bool:
         """Say whether all epochs are done, or `patience` of them brought nothing better."""
-        raise NotImplementedError
+        if not records or records[-1].epoch >= self.recipe.epochs:
+            return bool(records)
+        waited = records[-1].epoch - best_of(records).epoch
+        return 0 < self.recipe.patience <= waited
 
     def finish(self, records: Sequence[EpochRecord]) -> FittedNetwork:
-        """Return the network of the best epoch, calibrated on the validation images."""
-        raise NotImplementedError
+        """Return the network of the best epoch, calibrated on the validation images.
+
+        Parameters
+        ----------
+        records
+            Of the run so far, with or without epoch 0.
+        """
+        start = self.run_epoch(0)
+        best = best_of([start, *(r for r in records if r.epoch > 0)])
+        self._go_to(0)
+        start_state = _copied(self.learner.average.learning_state())
+        self._go_to(best.epoch)
+        finish = Finish(self.base, self.data, self.recipe, self.device, self.cancelled)
+        return finish.network(self.learner.average, start_state, best.epoch)
 
     def forget(self) -> None:
         """Delete this run's checkpoints: the model is stored, or the run was cancelled."""
-        raise NotImplementedError
+        self._at = None
+        self.checkpoints.forget()
+
+    def self_test(self) -> SelfTest:
+        """Learn a few batches and forget them: is the loss finite, how long and how large are they?
+
+        Raises
+        ------
+        CnsError
+            Memory runs out even with small batches, or the loss is not finite even with low rates.
+        """
+        self.run_epoch(0)
+        while True:
+            try:
+                tested = self._test_batches()
+                break
+            except (NotFiniteError, RuntimeError, MemoryError) as error:
+                self._step_back(error, 1)
+        self._at = None
+        return tested
+
+    # -- an epoch -------------------------------------------------------------------------------
+
+    def _learn(self, epoch: int) -> None:
+        """Train an epoch from the end of the one before; step back and do it again if need be."""
+        while True:
+            self._at = None
+            try:
+                record = self._train(epoch)
+                break
+            except (NotFiniteError, RuntimeError, MemoryError) as error:
+                self._step_back(error, epoch)
+                self._load(epoch - 1, keep_limits=True)
+        self.records = [*self.records[:epoch], record]
+
+    def _train(self, epoch: int) -> EpochRecord:
+        started, losses, seen = time.perf_counter(), 0.0, 0
+        confusion = np.zeros((self.data.n_classes,) * 2, np.int64)
+        batches, rate = self._batches(epoch), 0.0
+        with self.learner as learner:
+            learner.net.train()
+            for i, batch in enumerate(batches):
+                rate = self._rate(epoch, i, len(batches))
+                result = learner.step(batch, epoch, i, rate, self.cancelled)
+                losses += result.loss * len(batch.rows)
+                seen += len(batch.rows)
+                confusion += result.confusion
+                speed = seen / (time.perf_counter() - started)
+                if self.on_batch is not None:
+                    self.on_batch(BatchReport(epoch, i + 1, len(batches), result.loss, speed, rate))
+        loss, score = self._score()
+        if not np.isfinite(loss):
+            raise NotFiniteError(loss, rate)
+        return EpochRecord(
+            epoch, losses / seen, balanced_accuracy(confusion), loss, score, rate,
+            time.perf_counter() - started, speed, self.limits.batch_size, self.limits.tell(),
+        )  # fmt: skip
+
+    def _batches(self, epoch: int) -> list[Batch]:
+        r, d = self.recipe, self.data
+        return epoch_batches(d.train, d.labels, r.balance, self.limits.batch_size, r.seed, epoch)
+
+    def _rate(self, epoch: int, i: int, n_batches: int) -> float:
+        step, n_steps = (epoch - 1) * n_batches + i, self.recipe.epochs * n_batches
+        factor = rate_factor(step, n_steps, self.recipe.warmup_epochs * n_batches)
+        return self.recipe.learning_rate * self.limits.rate_scale * factor
+
+    def _score(self) -> tuple[float, float | None]:
+        """Return loss and balanced accuracy of the averaged weights on the validation images."""
+        rows, y = self.data.validation, self.data.labels[self.data.validation]
+        logits = self._logits(rows)
+        said = confusion_matrix(y, logits.argmax(1), self.data.n_classes)
+        return balanced_loss(logits, y), balanced_accuracy(said)
+
+    def _logits(self, rows: Ints) -> Floats:
+        net = self.learner.average.eval()
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = net(*net.run_lead(x))
+            return logits
+
+        prepare = self.base.prepare(self.data.size)
+        return logits_of(
+            forward, self.data.pixels, rows, prepare, self.device, cancelled=self.cancelled
+        )
+
+    def _step_back(self, error: Exception, epoch: int) -> None:
+        """Make the rest of the run easier after an error that this can help, or raise it."""
+        if isinstance(error, NotFiniteError):
+            self.limits.set_back(epoch, error.loss, error.rate)
+        elif is_out_of_memory(error):
+            self.limits.halve(self.device, self.data.size)
+        else:
+            raise error
+
+    # -- where it stands ------------------------------------------------------------------------
+
+    @property
+    def learner(self) -> Learner:
+        """The network with its optimiser; made when first needed."""
+        if self._learner is None:
+            self._learner = self._make_learner()
+        return self._learner
+
+    def _make_learner(self) -> Learner:
+        base, recipe, device = self.base, self.recipe, self.device
+        width = base.width
+        blank = LinearHead(
+            np.zeros(width, np.float32), np.ones(width, np.float32),
+            np.zeros((self.data.n_classes, width), np.float32),
+            np.zeros(self.data.n_classes, np.float32),
+        )  # fmt: skip
+        net = TrainNet(
+            base.still, list(base.net.stages)[base.n_still :], base.net.names,
+            base.row.head_stages, blank, norms_learn=base.norms_learn,
+        )  # fmt: skip
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        net = net.to(device.torch).to(memory_format=layout)
+        settings = StepSettings(
+            Changes.of(recipe), base.prepare(self.data.size),
+            image_weights(self.data.labels[self.data.train], recipe.balance, self.data.n_classes),
+            recipe.label_smoothing, recipe.dropout, recipe.ema, base.lead_autocast, base.autocast,
+            recipe.channels_last, recipe.seed,
+        )  # fmt: skip
+        groups = net.parameter_groups(recipe.learning_rate, recipe.body_rate, recipe.weight_decay)
+        optimizer = torch.optim.AdamW(groups, fused=False)
+        return Learner(net, self.data, device, settings, optimizer)
+
+    def _begin(self) -> None:
+        """Stand at the start, epoch 0: the pretrained network with its first head."""
+        started = time.perf_counter()
+        self._learner = None
+        head = start_head(
+            self.base, self.data, self.recipe, self.device, self._given_head, self.cancelled
+        )
+        for net in {id(n): n for n in (*self.learner.lanes, self.learner.average)}.values():
+            net.load_head(head)
+        loss, score = self._score()
+        seconds = time.perf_counter() - started
+        record = EpochRecord(0, None, None, loss, score, 0.0, seconds, 0.0, self.limits.batch_size)
+        self.records = [record]
+
+    def _reach(self, epoch: int) -> int:
+        """Stand at the newest epoch up to this one that is in memory or on the disk; -1 is none."""
+        if self._at is not None and self._at == epoch:
+            return epoch
+        if self._load(epoch):
+            return epoch
+        if self._at is not None and self._at < epoch:
+            return self._at
+        for number in sorted((n for n in self.checkpoints.epochs() if n < epoch), reverse=True):
+            if self._load(number):
+                return number
+        return -1
+
+    def _go_to(self, epoch: int) -> None:
+        self.run_epoch(epoch)
+        if self._at != epoch:
+            raise RuntimeError(f"the run stands at {self._at}, not {epoch}")
+
+    def _keep(self, epoch: int) -> None:
+        """Write this epoch's checkpoint; keep it, the one before, the best and the start."""
+        learner = self.learner
+        state: dict[str, Any] = {
+            "limits": self.limits.as_json(),
+            "records": [record.as_json() for record in self.records],
+            "fixed": {"mean": learner.net.mean.cpu(), "std": learner.net.std.cpu()},
+            "net": _copied(learner.net.learning_state()),
+            "n_updates": learner.n_updates,
+        }
+        if epoch > 0:
+            state["average"] = _copied(learner.average.learning_state())
+            state["optimizer"] = learner.optimizer.state_dict()
+            state["scaler"] = learner.scaler.state_dict()
+        self.checkpoints.save(epoch, state)
+        self._at = epoch
+        self.checkpoints.prune({0, best_of(self.records).epoch, epoch - 1, epoch})
+
+    def _load(self, epoch: int, *, keep_limits: bool = False) -> bool:
+        """Stand at the end of an epoch as its checkpoint says; False when there is none."""
+        state = self.checkpoints.load(epoch)
+        if state is None:
+            return False
+        self._learner = None  # an optimiser that has moved can not be made fresh again
+        learner = self.learner
+        for net in {id(n): n for n in (*learner.lanes, learner.average)}.values():
+            net.mean.copy_(state["fixed"]["mean"])
+            net.std.copy_(state["fixed"]["std"])
+            net.load_learning_state(state["net"])
+        learner.average.load_learning_state(state.get("average", state["net"]))
+        if "optimizer" in state:
+            learner.optimizer.load_state_dict(state["optimizer"])
+            learner.scaler.load_state_dict(state["scaler"])
+        learner.n_updates = int(state["n_updates"])
+        self.records = [EpochRecord.from_json(record) for record in state["records"]]
+        if not keep_limits:
+            self.limits = Limits(**state["limits"])
+        self._at = epoch
+        return True
+
+    def _run_id(self, backbone_id: str) -> str:
+        """Return a hash of all that decides how the run goes."""
+        d = self.data
+        skip = ("name", "threshold", "device", "epochs_done")
+        said = {k: v for k, v in self.recipe.as_json().items() if k not in skip}
+        text = json.dumps(
+            [LAYOUT, backbone_id, self.base.weights_hash, said, d.pixels.shape, d.class_ids],
+            sort_keys=True,
+        )
+        digest = hashlib.sha256(text.encode())
+        for array in (d.labels, d.train, d.validation, d.pixels[:, ::32, ::32]):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:24]
+
+    # -- the self test --------------------------------------------------------------------------
+
+    def _test_batches(self) -> SelfTest:
+        batches, times, loss = self._batches(1), [], 0.0
+        self._load(0, keep_limits=True)
+        with self.learner as learner:
+            learner.net.train()
+            for i, batch in enumerate(batches[:3]):
+                started = time.perf_counter()
+                loss = learner.step(batch, 1, i, 0.0, self.cancelled).loss
+                times.append(time.perf_counter() - started)
+        per_batch = statistics.median(times[1:] or times)
+        started, some = time.perf_counter(), self.data.validation[:16]
+        self._logits(some)
+        per_image = (time.perf_counter() - started) / len(some)
+        scoring = per_image * len(self.data.validation)
+        epoch = per_batch * len(batches) + scoring
+        ending = scoring * int(self.recipe.test_views)
+        return SelfTest(
+            loss, self.limits.batch_size, self.base.n_still, self.base.precision, self.data.size,
+            per_batch, memory_used(self.device), len(batches), self.recipe.epochs, epoch,
+            epoch * self.recipe.epochs + ending,
+        )  # fmt: skip
 
 
-def fit(tuner: Finetuner) -> tuple[FittedNetwork, list[EpochRecord]]:
-    """Run all epochs and return the network with their records, epoch 0 first."""
-    records = [tuner.run_epoch(0)]
-    while not tuner.is_over(records):
-        records.append(tuner.run_epoch(len(records)))
-    return tuner.finish(records), records
+def _copied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in state.items()}

@@ -26,7 +26,10 @@ TRAIN_VIEWS: tuple[str, ...] = (CLEAN, "jitter1")
 JITTER_SCALE = 0.15
 JITTER_SHIFT = 12.0
 JITTER_VERSION = 1
-_GEOMETRY = {"rot90": (1, False), "rot180": (2, False), "rot270": (3, False), "flip": (0, True)}
+GEOMETRY: dict[str, tuple[int, bool]] = {  # quarter turns, mirrored left and right after them
+    "rot90": (1, False), "rot180": (2, False), "rot270": (3, False), "flip": (0, True),
+    "flip90": (1, True), "flip180": (2, True), "flip270": (3, True),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,9 @@ def make_view(image: Pixels, size: int, view: str = CLEAN, key: str = "") -> Pix
     size
         Side of the square result, in pixels.
     view
-        `clean`, `rot90`, `rot180`, `rot270`, `flip`, or `jitterN` (N = 1, 2, ...): a random stain
-        and brightness change (each channel times 0.85 to 1.15, plus -12 to 12) after a random
-        quarter turn and flip.
+        `clean`, a name of `GEOMETRY` (turned, mirrored), or `jitterN` (N = 1, 2, ...): a random
+        stain and brightness change (each channel times 0.85 to 1.15, plus -12 to 12) after a
+        random quarter turn and flip.
     key
         What makes the jitter of this image its own, usually its SHA-256: the same key and view
         always give the same pixels.
@@ -115,8 +118,8 @@ def make_view(image: Pixels, size: int, view: str = CLEAN, key: str = "") -> Pix
         image = np.asarray(resized)
     if view == CLEAN:
         return image
-    if view in _GEOMETRY:
-        return _turn(image, *_GEOMETRY[view])
+    if view in GEOMETRY:
+        return _turn(image, *GEOMETRY[view])
     if not re.fullmatch(r"jitter[1-9]\d*", view):
         raise CnsError(f"There is no view {view!r}.", "", "Use clean, rot90, flip or jitter1.")
     return _jitter(image, _generator(key, view))

@@ -1,0 +1,135 @@
+"""The end of fine-tuning: the network of the best epoch, mixed with the start, calibrated."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cnsapp.domain.calibration import fit_temperature, softmax
+from cnsapp.domain.metrics import balanced_accuracy, confusion_matrix
+from cnsapp.domain.recipe import Recipe
+from cnsapp.ml.device import Device
+from cnsapp.ml.finetune_net import TrainNet
+from cnsapp.ml.finetune_start import Base
+from cnsapp.ml.finetune_types import FitData, Ints
+from cnsapp.ml.finetuned import FittedNetwork, views_of
+
+SHARES = (1.0, 0.75, 0.5, 0.25)
+"""Of the fine-tuned weights in the average with the start's, tried in this order."""
+FEW = 10  # validation images below which no temperature is fitted
+
+State = dict[str, torch.Tensor]
+
+
+def balanced_loss(logits: NDArray[np.floating], y: Ints) -> float:
+    """Return the mean negative log probability (nats) of the true class, all classes alike.
+
+    Parameters
+    ----------
+    logits
+        (n, K).
+    y
+        (n,) true classes; those that do not occur are left out.
+    """
+    p = softmax(logits)[np.arange(len(y)), y]
+    lost = -np.log(np.maximum(p, 1e-12))
+    if not np.isfinite(logits).all():
+        return float("nan")
+    return float(np.mean([lost[y == c].mean() for c in np.unique(y)]))
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is needed to make a network of the end of a run."""
+
+    base: Base
+    data: FitData
+    recipe: Recipe
+    device: Device
+    cancelled: Callable[[], bool] | None
+
+    def network(self, net: TrainNet, start: State, best_epoch: int) -> FittedNetwork:
+        """Return the finished network.
+
+        Parameters
+        ----------
+        net
+            With the averaged weights of the best epoch.
+        start
+            State of epoch 0.
+        best_epoch
+            Its number.
+        """
+        tuned = {name: value.detach().cpu() for name, value in net.learning_state().items()}
+        shares = SHARES if self.recipe.average_with_quick and best_epoch > 0 else (1.0,)
+        tried = [self._scored(net, mixed(start, tuned, share), share, best_epoch)
+                 for share in shares]  # fmt: skip
+        return max(
+            tried,
+            key=lambda n: (
+                -1.0 if n.validation_balanced_accuracy is None else n.validation_balanced_accuracy,
+                -n.validation_loss,
+            ),
+        )
+
+    def _scored(self, net: TrainNet, state: State, share: float, epoch: int) -> FittedNetwork:
+        made = self._made(net, state, share, epoch)
+        rows = self.data.validation
+        y = self.data.labels[rows]
+        logits = made.logits(self.data.pixels, rows, self.cancelled)
+        said = confusion_matrix(y, logits.argmax(1), self.data.n_classes)
+        notes = []
+        if len(y) < FEW:
+            notes.append(f"Only {len(y)} validation images: confidences could not be calibrated.")
+        return replace(
+            made,
+            temperature=fit_temperature(logits, y),
+            validation_balanced_accuracy=balanced_accuracy(said),
+            validation_loss=balanced_loss(logits, y),
+            notes=notes,
+        )
+
+    def _made(self, net: TrainNet, state: State, share: float, epoch: int) -> FittedNetwork:
+        """Return the network with these weights, not scored yet."""
+        twin = net.twin()
+        for p in twin.parameters():
+            p.data = p.data.clone()
+        twin.load_learning_state(state)
+        twin = twin.cpu().eval()
+        stages = copy.deepcopy(self.base.net)
+        for i, stage in enumerate(twin.body):
+            stages.stages[self.base.n_still + i].load_state_dict(stage.state_dict())
+        return FittedNetwork(
+            row=self.base.row,
+            net=stages.eval().requires_grad_(False),
+            head=twin.head(),
+            stages=tuple(self.base.row.head_stages),
+            started_from=self.base.weights_hash,
+            image_size=self.data.size,
+            class_ids=list(self.data.class_ids),
+            class_names=list(self.data.class_names),
+            temperature=1.0,
+            views=views_of(self.recipe),
+            best_epoch=epoch,
+            share=share,
+            validation_balanced_accuracy=None,
+            validation_loss=float("nan"),
+            device=self.device,
+        )
+
+
+def mixed(start: State, tuned: State, share: float) -> State:
+    """Return weights between the start's (0) and the fine-tuned (1).
+
+    References
+    ----------
+    Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
+    """
+    if share == 1:
+        return tuned
+    return {name: torch.lerp(start[name], tuned[name], share) for name in tuned}
