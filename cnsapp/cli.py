@@ -21,6 +21,7 @@ from cnsapp import (
     cli_backbones,
     cli_classes,
     cli_data,
+    cli_evaluate,
     cli_files,
     cli_labelling,
     cli_learn,
@@ -46,7 +47,8 @@ cli = typer.Typer(
 )
 PARTS = (
     cli_system, cli_data, cli_classes, cli_files, cli_labelling, cli_reading, cli_quality,
-    cli_queue, cli_looks, cli_people, cli_suggest, cli_backbones, cli_learn, cli_take,
+    cli_queue, cli_looks, cli_people, cli_suggest, cli_backbones, cli_learn,
+    cli_evaluate, cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)
