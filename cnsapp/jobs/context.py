@@ -91,6 +91,7 @@ class JobContext:
         self._points: list[dict[str, Any]] = []
         self._next_look = 0.0
         self._stop: type[Exception] | None = None
+        self.is_unwanted = False  # it is to be stopped for good, not only taken over or paused
 
     def progress(self, fraction: float, message: str = "", **values: Any) -> None:
         """Report how far the work is (0 to 1), in words, and figures for the curve.
@@ -103,6 +104,11 @@ class JobContext:
                 self._points.append(
                     {"at": utc_now(), "message": message, "values": as_json(values)}
                 )
+
+    def point(self, message: str = "", **values: Any) -> None:
+        """Add a line to the log, or a point to the curve, and leave the bar as it is."""
+        with self._lock:
+            self._points.append({"at": utc_now(), "message": message, "values": as_json(values)})
 
     def check_cancelled(self) -> None:
         """Raise Cancelled when the user asked to stop (or another worker has taken over).
@@ -166,6 +172,7 @@ class JobContext:
             log.warning("job %s: could not look for a cancel request", self.id, exc_info=True)
             return None
         if row is None or row.cancel_requested:
+            self.is_unwanted = True
             return Cancelled
         if row.state != "running" or (row.worker_id or "") != self._worker_id:
             return Cancelled

@@ -21,6 +21,7 @@ from cnsapp import __version__
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError, StoreError
 from cnsapp.services import jobs
+from cnsapp.services.run_folders import RUNS
 from cnsapp.settings import Settings
 from db.backup import copy_database
 from db.models import Image, LabelEvent, Model, Project
@@ -170,8 +171,9 @@ def _n_linked(app: App) -> int:
 def _files(root: Path) -> Iterator[tuple[Path, str]]:
     for folder in KEPT:
         for path in sorted(root.joinpath(folder).rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                yield path, path.relative_to(root).as_posix()
+            name = path.relative_to(root).as_posix()
+            if path.is_file() and not path.name.startswith(".") and not name.startswith(RUNS):
+                yield path, name
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str) -> str:

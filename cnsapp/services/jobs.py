@@ -19,6 +19,7 @@ from cnsapp.jobs.lock import WorkerLock
 from cnsapp.jobs.registry import all_kinds, can_pause, get_kind, title_of
 from cnsapp.jobs.states import ACTIVE, is_alive, living_workers
 from cnsapp.jobs.supervisor import start_worker, stop_worker
+from cnsapp.services.run_folders import remove_run_folder
 from cnsapp.settings import Settings
 from db.models import Job, JobPoint, Project, Worker
 from db.session import Store
@@ -207,7 +208,10 @@ def cancel_job(store: Store, *, job_id: int, dead_after: float = DEAD_AFTER) -> 
             job.cancel_requested = True
             if job.state == "queued" or not _is_worked_on(session, job, dead_after):
                 job.state, job.finished_at = "cancelled", utc_now()
-        return _view(job)
+        found = _view(job)
+    if found.state == "cancelled" and found.kind == "train":
+        remove_run_folder(store, job_id)  # of a paused run; one that is running does it itself
+    return found
 
 
 def pause_job(store: Store, *, job_id: int, dead_after: float = DEAD_AFTER) -> JobView:

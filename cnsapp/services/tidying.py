@@ -1,4 +1,4 @@
-"""Remove what nobody needs any more: uploads that were never used, files of models never recorded.
+"""Remove what nobody needs any more: unused uploads, files of models never recorded, old runs.
 
 A fresh worker calls it. Whatever might still be wanted stays: better a file too many.
 """
@@ -21,6 +21,7 @@ from cnsapp.services.import_rows import known_bytes
 from cnsapp.services.import_source import remove_abandoned
 from cnsapp.services.import_uploads import PREFIX
 from cnsapp.services.models import discard_unready
+from cnsapp.services.run_folders import left_behind
 from db.models import Job, Model
 
 HOUR, DAY = 3600.0, 86_400.0  # seconds
@@ -40,7 +41,7 @@ def tidy(app: App) -> int:
     folder.clean_leftovers()
     clean_orphans(folder, partial(known_bytes, app.store))
     remove_abandoned(app)
-    left = [*_unused_uploads(app), *_unrecorded_models(app)]
+    left = [*_unused_uploads(app), *_unrecorded_models(app), *left_behind(app.store)]
     for path in left:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

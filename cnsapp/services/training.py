@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,17 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
+from cnsapp.domain.backbones import check_pretrained, check_size
 from cnsapp.domain.readiness import ClassCount, assess
-from cnsapp.domain.recipe import BACKBONES, PRESETS, check_options
+from cnsapp.domain.recipe import DEFAULT_BACKBONE, make_recipe
 from cnsapp.domain.splits import BY_GROUP, no_groups_to_split_by
 from cnsapp.errors import InvalidInputError
 from cnsapp.jobs.states import ACTIVE
 from cnsapp.services import jobs
+from cnsapp.services.devices import check_wish
 from cnsapp.services.file_check import left_out
 from cnsapp.services.projects import ClassView, list_classes
+from cnsapp.weights_files import require_weights
 from db.models import Image, Job, Project
 from db.queries import groups_among, read_tally
 from db.session import Store
@@ -81,11 +84,14 @@ def start_training(
     Raises
     ------
     InvalidInputError
-        The labels do not suffice, a setting is unknown or cannot be met, or a run of this project
-        is under way.
+        The labels do not suffice, a setting is unknown or cannot be met, weights or device are not
+        there, or the very same run is under way. Different runs wait in order.
     """
-    _check_preset(preset, backbone)
-    checked = check_options(options or {}, preset)
+    checked = dict(make_recipe(preset, options).given)
+    facts = require_weights(backbone, app.store.path("weights")).facts
+    check_pretrained(facts, preset)
+    check_size(facts, int(checked.get("image_size", 0)))
+    check_wish(str(checked.get("device", "auto")))
     found = readiness(app.store, project_id=project_id)
     if not found.ok:
         raise InvalidInputError(
@@ -93,14 +99,16 @@ def start_training(
         )
     if checked.get("scheme") == BY_GROUP and found.n_groups == 0:
         raise no_groups_to_split_by()
+    payload = {"preset": preset, "backbone": backbone, "options": checked} | (
+        {} if rerun_of is None else {"rerun_of": rerun_of}
+    )
     with app.store.writing() as session:  # two clicks at once: the second one sees the first
-        _refuse_second(session, project_id)
+        _refuse_same(session, project_id, payload)
         return jobs.add_job(
             session,
             kind="train",
             project_id=project_id,
-            payload={"preset": preset, "backbone": backbone, "options": checked}
-            | ({} if rerun_of is None else {"rerun_of": rerun_of}),
+            payload=payload,
             requested_by=requested_by,
         )
 
@@ -119,9 +127,14 @@ def queue_features(store: Store, *, project_id: int, requested_by: str = "") -> 
 
 
 def active_training(store: Store, *, project_id: int) -> int | None:
-    """Return the job number of the run that is queued or running in this project, or None."""
+    """Return the run that goes in this project, else the first that waits or is paused, or None."""
     with store.reading() as session:
-        return _first(session, project_id, "train", ACTIVE)
+        return session.scalar(
+            select(Job.id)
+            .where(Job.project_id == project_id, Job.kind == "train", Job.state.in_(ACTIVE))
+            .order_by(Job.state != "running", Job.paused, Job.id)
+            .limit(1)
+        )
 
 
 def _first(session: Session, project_id: int, kind: str, states: Sequence[str]) -> int | None:
@@ -132,24 +145,45 @@ def _first(session: Session, project_id: int, kind: str, states: Sequence[str]) 
     )
 
 
-def _refuse_second(session: Session, project_id: int) -> None:
-    job_id = _first(session, project_id, "train", ACTIVE)
-    if job_id is None:
+def request_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the outcome of a run; what it is called does not."""
+    preset = str(payload.get("preset", "quick"))
+    recipe = make_recipe(preset, payload.get("options", {})).as_json()
+    recipe.pop("name", None)
+    return {"preset": preset, "backbone": payload.get("backbone", DEFAULT_BACKBONE), **recipe}
+
+
+def same_request(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether two runs would do the same to the same labels.
+
+    Settings that an older version took and this one does not know make them different.
+    """
+    try:
+        return request_of(one) == request_of(other)
+    except InvalidInputError:
+        return False
+
+
+def _refuse_same(session: Session, project_id: int, payload: Mapping[str, Any]) -> None:
+    """Two people press at once, or one presses twice: that is one run, and the other is told."""
+    under_way = session.scalars(
+        select(Job)
+        .where(Job.project_id == project_id, Job.kind == "train", Job.state.in_(ACTIVE))
+        .where(Job.cancel_requested.is_(False))
+        .order_by(Job.id)
+    )
+    same = next((job for job in under_way if same_request(job.payload, payload)), None)
+    if same is None:
         return
     name = session.scalar(select(Project.name).where(Project.id == project_id))
+    who = f" by {same.requested_by}" if same.requested_by else ""
+    begun = f"{same.created_at.astimezone():%H:%M on %d %B}"
+    remedy = f"Wait for it, or stop it first: `cancel {same.id}`."
+    if same.paused:
+        remedy = f"It is paused: `resume {same.id}` lets it go on, `cancel {same.id}` stops it."
     raise InvalidInputError(
-        f"A training run of “{name}” is under way already (job {job_id}).",
-        "Two at once would only slow each other down.",
-        f"Wait for it, or stop it first: `cancel {job_id}`.",
+        f"This very training run of “{name}” is under way already (job {same.id}), started{who} "
+        f"at {begun}.",
+        "The same labels, settings and seed would make the same model twice.",
+        remedy,
     )
-
-
-def _check_preset(preset: str, backbone: str) -> None:
-    if preset not in PRESETS:
-        raise InvalidInputError(
-            f"There is no preset “{preset}”.", "", f"Use {' or '.join(PRESETS)}."
-        )
-    if backbone not in BACKBONES:
-        raise InvalidInputError(
-            f"There is no backbone “{backbone}”.", "", f"Use one of: {', '.join(BACKBONES)}."
-        )
