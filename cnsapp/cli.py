@@ -26,6 +26,7 @@ from cnsapp import (
     cli_labelling,
     cli_learn,
     cli_looks,
+    cli_models,
     cli_people,
     cli_quality,
     cli_queue,
@@ -47,7 +48,7 @@ cli = typer.Typer(
 )
 PARTS = (
     cli_system, cli_data, cli_classes, cli_files, cli_labelling, cli_reading, cli_quality,
-    cli_queue, cli_looks, cli_people, cli_suggest, cli_backbones, cli_learn,
+    cli_queue, cli_looks, cli_people, cli_suggest, cli_backbones, cli_learn, cli_models,
     cli_evaluate, cli_take,
 )  # fmt: skip
 for part in PARTS:

@@ -1,4 +1,4 @@
-"""Commands for learning: train, jobs, cancel, models, predict, explain."""
+"""Commands for learning: train, jobs, cancel, predict, explain."""
 
 from __future__ import annotations
 
@@ -30,28 +30,34 @@ def register(cli: typer.Typer) -> None:
     cli.command("cancel")(cancel)
     cli.command("pause")(pause)
     cli.command("resume")(resume)
-    cli.command("models")(models)
     cli.command("predict")(predict)
     cli.command("explain")(explain)
 
 
 def train(
     project: ProjectName,
-    preset: Annotated[str, typer.Option(help="quick, or full.")] = "quick",
+    preset: Annotated[str, typer.Option(help="quick, full or best.")] = "quick",
     backbone: Annotated[str, typer.Option(help="The pretrained network.")] = "efficientnet_lite0",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting: key=value. May be repeated.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also when the same model is there already.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the model is there.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train a model on the labels of a project."""
+    from cnsapp.services.preflight import preflight
     from cnsapp.services.projects import get_project
-    from cnsapp.services.training import readiness, start_training
+    from cnsapp.services.training import start_training
 
     options = dict(_pair(text) for text in settings or [])
     app = opened()
     view = get_project(app.store, project=project)
+    before = preflight(app, project_id=view.id, preset=preset, backbone=backbone, options=options)
+    if before.same_as is not None and not again:
+        raise before.nothing_new()
     job_id = start_training(
         app,
         project_id=view.id,
@@ -60,8 +66,10 @@ def train(
         options=options,
         requested_by=who(None),
     )
-    for warning in readiness(app.store, project_id=view.id).warnings:
+    for warning in before.warnings:
         say(f"Note: {warning}")
+    if before.estimate is not None:
+        say(before.estimate.sentence)
     facts: dict[str, Any] = {"job_id": job_id}
     lines = [f"Job {job_id} is queued. The app or `worker` runs it; `jobs` shows how far it is."]
     if wait:
@@ -133,40 +141,6 @@ def resume(job_id: int, as_json: JsonFlag = False) -> None:
     ahead = f"; {job.n_ahead} go before it" if job.n_ahead else ""
     line = f"Job {job.id} goes on{ahead}." if job.is_active else f"Job {job.id} is {job.state}."
     answer({"job_id": job.id, "state": job.state, "paused": job.paused}, [line], as_json)
-
-
-def models(project: ProjectName, as_json: JsonFlag = False) -> None:
-    """List the models of a project, the newest first."""
-    from cnsapp.services.models import list_models
-    from cnsapp.services.projects import get_project
-
-    app = opened()
-    view = get_project(app.store, project=project)
-    found = list_models(app.store, project_id=view.id)
-    facts = [
-        {
-            "id": m.id,
-            "name": m.name,
-            "preset": m.preset,
-            "backbone": m.backbone,
-            "created_at": m.created_at,
-            "metrics": m.metrics,
-            "class_ids": m.class_ids,
-            "n_images": m.n_images,
-            "job_id": m.job_id,
-        }
-        for m in found
-    ]
-    rows = [
-        (
-            m.id, m.name, m.preset, m.backbone,
-            _figure(m.metrics.get("balanced_accuracy")), m.n_images,
-            m.created_at.isoformat(sep=" ", timespec="minutes"),
-        )
-        for m in found
-    ]  # fmt: skip
-    head = ("id", "name", "preset", "backbone", "balanced accuracy", "images", "made")
-    answer(facts, table(rows, head) if rows else ["No model yet."], as_json)
 
 
 def predict(

@@ -47,6 +47,8 @@ KINDS: dict[str, JobKind] = {
     "looks": JobKind("cnsapp.tasks.looks:run", "train", "Sort images by looks"),
     "suggest": JobKind("cnsapp.tasks.suggest:run", "quick", "Make suggestions"),
     "train": JobKind("cnsapp.tasks.train:run", "train", "Train a model", can_pause=True),
+    "search": JobKind("cnsapp.tasks.search:run", "train", "Find the best model", can_pause=True),
+    "controls": JobKind("cnsapp.tasks.controls:run", "train", "Check against simpler methods"),
     "predict": JobKind("cnsapp.tasks.predict:run", "files", "Predict new images"),
     "export": JobKind("cnsapp.tasks.exporting:run", "files", "Export the labelled images"),
     "preview": JobKind("cnsapp.tasks.augment_preview:run", "quick", "Draw changed images"),

@@ -1,0 +1,437 @@
+"""Compare models of a project on the images that all of them judged without having seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from cnsapp.domain.compare import MCNEMAR, Compared, Pair, compare
+from cnsapp.domain.names import name_key
+from cnsapp.errors import InvalidInputError
+from cnsapp.services.class_names import Output
+from cnsapp.services.images import ImageItem, items_in_order
+from cnsapp.services.models import ModelView, get_model
+from cnsapp.services.split_uses import look
+from db.models import Image, ImageEvent, LabelEvent, Prediction
+from db.session import Store
+
+Part = Literal["fold", "test"]
+Which = Literal["only_first", "only_second", "neither"]
+Ints = NDArray[np.int64]
+
+MOST_MODELS = 12
+PART_WORDS: dict[Part, str] = {"fold": "out of fold", "test": "in the locked test set"}
+ELSEWHERE = -1  # an answer that is none of the common classes
+_kept: dict[tuple[object, ...], Comparison] = {}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Some models on the same images, held against the labels of today.
+
+    Attributes
+    ----------
+    classes
+        Those that all the models know, as they are called today.
+    found
+        The figures; its models come in the order of `models`.
+    n_judged
+        Images that each model judged in this part, common or not.
+    notes
+        What a reader of the figures must know, in sentences.
+    """
+
+    models: list[ModelView]
+    part: Part
+    classes: list[Output]
+    found: Compared
+    n_judged: list[int]
+    notes: list[str]
+    image_ids: Ints = field(repr=False)  # (N,)
+    true: Ints = field(repr=False)  # (N,) places in `classes`
+    answers: Ints = field(repr=False)  # (M, N) class ids as they count today
+    sure: NDArray[np.float32] = field(repr=False)  # (M, N) confidence of the answers
+
+    def pair(self, first: int, second: int) -> Pair:
+        """Return what was found of two models, by their places."""
+        return next(p for p in self.found.pairs if (p.first, p.second) == (first, second))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An image with what two models said of it."""
+
+    item: ImageItem
+    label_id: int
+    first_id: int
+    first_sure: float
+    second_id: int
+    second_sure: float
+
+
+def compare_models(
+    store: Store,
+    *,
+    model_ids: Sequence[int],
+    part: Part = "fold",
+    project_id: int | None = None,
+    who: str = "",
+) -> Comparison:
+    """Compare models on the images that all of them judged in this part.
+
+    A comparison on the locked test set is a look at it, and counted.
+
+    Raises
+    ------
+    InvalidInputError
+        Fewer than two models, models of several projects, no image in common, or fewer than two
+        classes in common.
+    NotFoundError
+        There is no such model.
+    """
+    wanted = list(dict.fromkeys(model_ids))
+    if not 2 <= len(wanted) <= MOST_MODELS:
+        raise InvalidInputError(
+            f"{len(wanted)} different models were chosen.",
+            "A comparison needs images that two or more models judged.",
+            f"Choose 2 to {MOST_MODELS} models.",
+        )
+    found = [get_model(store, model_id=i, project_id=project_id) for i in wanted]
+    if len({model.project_id for model in found}) > 1:
+        raise InvalidInputError(
+            "The models belong to different projects.",
+            "They judged no image in common.",
+            "Choose models of one project.",
+        )
+    if part == "test":
+        _note_looks(store, found, who)
+    with store.reading() as session:
+        key = _key(session, store, found, part)
+        known = _kept.get(key)
+        if known is not None:
+            return known
+        made = _compare(session, found, part)
+    _kept.clear()  # one is enough: the next label makes it stale
+    _kept[key] = made
+    return made
+
+
+def parts_in_common(store: Store, *, model_ids: Sequence[int]) -> list[Part]:
+    """Return the parts in which every one of these models judged images."""
+    with store.reading() as session:
+        return [part for part in PART_WORDS if all(_judged(session, i, part) for i in model_ids)]
+
+
+def images_apart(
+    store: Store,
+    comparison: Comparison,
+    *,
+    first: int,
+    second: int,
+    which: Which = "only_first",
+    start: int = 0,
+    limit: int = 60,
+) -> list[Judged]:
+    """Return images on which two models part, those first of which the wrong one was surest.
+
+    Parameters
+    ----------
+    first, second
+        Places of the two in `comparison.models`.
+    which
+        Only the first was right, only the second, or neither.
+    """
+    ids = np.array([c.class_id for c in comparison.classes], dtype=np.int64)
+    labels = ids[comparison.true]
+    one, two = comparison.answers[first] == labels, comparison.answers[second] == labels
+    sure = comparison.sure
+    chosen, order = {
+        "only_first": (one & ~two, sure[second]),
+        "only_second": (two & ~one, sure[first]),
+        "neither": (~one & ~two, np.maximum(sure[first], sure[second])),
+    }[which]
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.argsort(-order[rows], kind="stable")][start : start + limit]
+    with store.reading() as session:
+        items = items_in_order(session, [int(i) for i in comparison.image_ids[rows]])
+    by_id = {item.id: item for item in items}
+    return [
+        Judged(
+            by_id[int(comparison.image_ids[row])],
+            int(labels[row]),
+            int(comparison.answers[first, row]),
+            float(sure[first, row]),
+            int(comparison.answers[second, row]),
+            float(sure[second, row]),
+        )
+        for row in rows
+        if int(comparison.image_ids[row]) in by_id
+    ]
+
+
+def in_words(comparison: Comparison, pair: Pair) -> str:
+    """Return what a pair shows, in one sentence; "no difference" is said as such."""
+    first, second = (comparison.models[k].name for k in (pair.first, pair.second))
+    if pair.difference is None:
+        return f"“{first}” and “{second}”: nothing can be said, there are no images."
+    if pair.p_holm is None or pair.interval is None:
+        return (
+            f"“{first}” and “{second}”: all images come from one group, so nothing can be said "
+            "about others."
+        )
+    low, high = pair.interval
+    spread = f"95 % interval {low:+.3f} to {high:+.3f}"
+    if pair.shown:
+        better, worse = (first, second) if pair.difference > 0 else (second, first)
+        return (
+            f"“{better}” is better than “{worse}”: {abs(pair.difference):.3f} in balanced accuracy "
+            f"({spread} for “{first}” less “{second}”), p = {shown_p(pair.p_holm)}."
+        )
+    return (
+        f"No difference shown between “{first}” and “{second}”: {pair.difference:+.3f} in balanced "
+        f"accuracy, {spread}, p = {shown_p(pair.p_holm)}. That is not the same as being equal: "
+        "differences within the interval are possible."
+    )
+
+
+def shown_p(p: float) -> str:
+    """Return a p value as one writes it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def comparison_json(found: Comparison) -> dict[str, Any]:
+    """Return a comparison as plain data."""
+    result = found.found
+    return {
+        "part": found.part,
+        "n": result.n,
+        "n_groups": result.n_groups,
+        "classes": [{"id": c.class_id, "name": c.name} for c in found.classes],
+        "models": [
+            {
+                "id": model.id,
+                "name": model.name,
+                "n_judged": n,
+                "balanced_accuracy": score,
+                "balanced_accuracy_interval": list(interval) if interval else None,
+                "accuracy": accuracy,
+            }
+            for model, n, score, interval, accuracy in zip(
+                found.models, found.n_judged, result.scores, result.intervals, result.accuracies,
+                strict=True,
+            )
+        ],
+        "pairs": [
+            {
+                "first": found.models[p.first].id,
+                "second": found.models[p.second].id,
+                "difference": p.difference,
+                "interval": list(p.interval) if p.interval else None,
+                "both_right": p.both,
+                "only_first_right": p.only_first,
+                "only_second_right": p.only_second,
+                "neither_right": p.neither,
+                "agreement": p.agreement,
+                "test": p.test,
+                "p": p.p_value,
+                "p_holm": p.p_holm,
+                "difference_shown": p.shown,
+                "in_words": in_words(found, p),
+            }
+            for p in result.pairs
+        ],
+        "notes": found.notes,
+    }  # fmt: skip
+
+
+def _compare(session: Session, models: list[ModelView], part: Part) -> Comparison:
+    classes = _common_classes(models)
+    judged = [_judged(session, model.id, part) for model in models]
+    ids = reduce(np.intersect1d, [np.array(sorted(rows), np.int64) for rows in judged])
+    labels, groups = _labels(session, models[0].id, part)
+    place = {c.class_id: k for k, c in enumerate(classes)}
+    kept = [int(i) for i in ids if labels.get(int(i)) in place]
+    if not kept:
+        raise _nothing_in_common(models, judged, part, len(ids))
+    today = [_meanings(model) for model in models]
+    answers = np.array(
+        [
+            [t.get(rows[i][0], ELSEWHERE) for i in kept]
+            for t, rows in zip(today, judged, strict=True)
+        ],
+        dtype=np.int64,
+    )
+    sure = np.array([[rows[i][1] for i in kept] for rows in judged], np.float32)
+    true = np.array([place[labels[i]] for i in kept], dtype=np.int64)
+    known = np.array([c.class_id for c in classes], np.int64)
+    sorter = np.argsort(known)
+    at = sorter[np.searchsorted(known, answers, sorter=sorter).clip(0, len(known) - 1)]
+    places = np.where(known[at] == answers, at, ELSEWHERE)
+    found = compare(true, places, len(classes), [groups[i] for i in kept])
+    return Comparison(
+        models=models,
+        part=part,
+        classes=classes,
+        found=found,
+        n_judged=[len(rows) for rows in judged],
+        notes=_notes(models, classes, found, part, [len(rows) for rows in judged], len(ids)),
+        image_ids=np.array(kept, np.int64),
+        true=true,
+        answers=answers,
+        sure=sure,
+    )
+
+
+def _judged(session: Session, model_id: int, part: Part) -> dict[int, tuple[int, float]]:
+    """Return answer and confidence by image."""
+    rows = session.execute(
+        select(Prediction.image_id, Prediction.class_id, Prediction.probability).where(
+            Prediction.model_id == model_id, Prediction.part == part
+        )
+    )
+    return {image_id: (class_id, p) for image_id, class_id, p in rows}
+
+
+def _labels(
+    session: Session, model_id: int, part: Part
+) -> tuple[dict[int, int], dict[int, str | None]]:
+    """Return label of today and group of the images that a model judged and that still count."""
+    rows = session.execute(
+        select(Image.id, Image.current_class_id, Image.group_key)
+        .join(Prediction, Prediction.image_id == Image.id)
+        .where(
+            Prediction.model_id == model_id,
+            Prediction.part == part,
+            Image.status == "ok",
+            Image.current_state == "label",
+        )
+    ).all()
+    labels = {i: int(c) for i, c, _ in rows if c is not None}
+    return labels, {i: name_key(group) if group else None for i, _, group in rows}
+
+
+def _note_looks(store: Store, models: Sequence[ModelView], who: str) -> None:
+    for model in models:
+        if model.split_id is not None:
+            look(store, split_id=model.split_id, model_id=model.id, who=who, purpose="comparison")
+
+
+def _common_classes(models: Sequence[ModelView]) -> list[Output]:
+    known = [{o.class_id for o in model.outputs if not o.deleted} for model in models]
+    common = [o for o in models[0].outputs if all(o.class_id in ids for ids in known)]
+    if len(common) < 2:
+        listed = "; ".join(
+            f"“{model.name}” knows {', '.join(o.name for o in model.outputs)}" for model in models
+        )
+        raise InvalidInputError(
+            "The models have fewer than two classes in common.",
+            f"{listed}.",
+            "Compare models that were trained on the same classes.",
+        )
+    return common
+
+
+def _meanings(model: ModelView) -> Mapping[int, int]:
+    """Return what the class ids of a model's answers count as today."""
+    return {model.class_ids[place]: o.class_id for o in model.outputs for place in o.places}
+
+
+def _nothing_in_common(
+    models: Sequence[ModelView], judged: Sequence[Mapping[int, Any]], part: Part, n_common: int
+) -> InvalidInputError:
+    counts = ", ".join(
+        f"“{model.name}” judged {len(rows):,}" for model, rows in zip(models, judged, strict=True)
+    )
+    if n_common:
+        return InvalidInputError(
+            f"{n_common:,} images were judged {PART_WORDS[part]} by all of these models, but none "
+            "has a label of today that all of them know.",
+            "",
+            "Train them again on the labels of today.",
+        )
+    return InvalidInputError(
+        f"No image was judged {PART_WORDS[part]} by all of these models.",
+        f"Models can only be compared on the same images: {counts}.",
+        "Train both on the same labels and split, or choose other models.",
+    )
+
+
+def _notes(
+    models: Sequence[ModelView],
+    classes: Sequence[Output],
+    found: Compared,
+    part: Part,
+    n_judged: Sequence[int],
+    n_common: int,
+) -> list[str]:
+    said = []
+    if any(n != found.n for n in n_judged):
+        each = ", ".join(f"{m.name} {n:,}" for m, n in zip(models, n_judged, strict=True))
+        said.append(
+            f"Compared on the {found.n:,} images that all of them judged {PART_WORDS[part]} "
+            f"(judged in all: {each}); the figures differ from those of each model alone."
+        )
+    if n_common > found.n:
+        said.append(
+            f"{n_common - found.n:,} common images are left out: excluded since, without a label "
+            "today, or of a class that not all of the models know."
+        )
+    common = {c.class_id for c in classes}
+    for model in models:
+        others = [o.name for o in model.outputs if o.class_id not in common]
+        if others:
+            said.append(
+                f"“{model.name}” also knows {', '.join(others)}: such answers count as wrong here, "
+                "so its task was the harder one."
+            )
+    said.append("Right and wrong are told by the labels of today.")
+    if found.pairs[0].test == MCNEMAR:
+        said.append(
+            "No image has a group, so p is McNemar's exact test on the images that one model got "
+            "right and the other wrong. Where several images show one patient it finds differences "
+            "too easily."
+        )
+    else:
+        said.append(
+            f"Images of one group belong together, so p comes from exchanging the two models' "
+            f"answers group by group ({found.n_groups:,} groups); McNemar's test would take images "
+            "of one patient for independent."
+        )
+    if len(found.pairs) > 1:
+        said.append(f"p values are corrected for all {len(found.pairs)} pairs (Holm).")
+    schemes = {str(m.metrics.get("scheme") or "") for m in models} - {""}
+    if part == "fold" and len(schemes) > 1:
+        said.append(
+            f"Their folds were cut differently ({', '.join(sorted(schemes))}): the model whose "
+            "folds tear groups apart looks better than it is."
+        )
+    if part == "test":
+        said.append(
+            "A test set that chooses the model is no test set any more: choose by the folds, and "
+            "report the test set once."
+        )
+    for model in models:
+        chosen = model.settings.get("search")
+        if isinstance(chosen, dict) and part == "fold":
+            said.append(
+                f"“{model.name}” was chosen among {chosen.get('n_candidates')} candidates by these "
+                "very folds: its score is slightly too good."
+            )
+    return said
+
+
+def _key(
+    session: Session, store: Store, models: Sequence[ModelView], part: Part
+) -> tuple[object, ...]:
+    """Return what a kept comparison depends on."""
+    label = session.scalar(select(func.max(LabelEvent.id)))
+    image = session.scalar(select(func.max(ImageEvent.id)))
+    names = tuple((m.id, m.name, tuple(m.class_names)) for m in models)
+    return (str(store.root), part, label, image, *names)
