@@ -120,6 +120,12 @@ def in_words(kind: str, error: BaseException) -> str:
             f"“{title}” needed more memory than this computer has free. Close other programs or "
             "choose less at a time, then start it again."
         )
+    if _is_gpu_failure(error):
+        return (
+            f"The GPU stopped answering while “{title}” worked on it ({_first_line(error)}). What "
+            "was finished is kept: start it again, and it goes on. If it happens again, restart "
+            "the app, or train with device=cpu, which is slower."
+        )
     if "No space left" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
         return (
             f"“{title}” stopped because the disk is full. Make room in the data folder's disk, "
@@ -145,6 +151,17 @@ def _is_out_of_memory(error: BaseException) -> bool:
         or "CUDA out of memory" in text
         or getattr(error, "errno", None) == errno.ENOMEM
     )
+
+
+def _is_gpu_failure(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "CUDA error" in text or "CUDNN_STATUS" in text or "CUBLAS_STATUS" in text
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
 
 
 def _store_outcome(app: App, job_id: int, worker_id: str, outcome: Outcome) -> None:

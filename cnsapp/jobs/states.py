@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, delete, or_, select, update
+from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from cnsapp.jobs.lock import host_name
 from cnsapp.jobs.registry import title_of
 from cnsapp.processes import process_alive
-from db.models import Job, Worker
+from db.models import Job, JobPoint, Worker
 from db.session import Store
 from db.types import utc_now
 
 ACTIVE = ("queued", "running")
+DEATH = "death"  # in the result of a job that is not done: how its last worker ended
 MAX_STARTS = 3  # starts without getting ahead, after which the job counts as what kills the worker
 
 
@@ -58,10 +59,11 @@ def begin(store: Store, job_id: int, worker_id: str) -> Begun | None:
 
 def _kills_the_worker(job: Job) -> str:
     where = f" (it had reported “{job.message}”)" if job.message else ""
+    why = job.result.get(DEATH) or "Probably the computer ran out of memory."
     return (
         f"The worker was stopped {job.starts} times while it worked on “{title_of(job.kind)}”"
-        f"{where}. Probably the computer ran out of memory. Close other programs or choose less "
-        "at a time, then start it again; logs/worker.log may say more."
+        f"{where}. {why} Close other programs or choose less at a time (fewer or smaller images, "
+        "a smaller batch), then start it again; logs/worker.log may say more."
     )
 
 
@@ -119,22 +121,35 @@ def step_finished(store: Store, job_id: int, worker_id: str) -> None:
         session.execute(_mine(job_id, worker_id).values(starts=0))
 
 
-def release(store: Store, worker_id: str, *, but: Collection[int] = (), kind_stop: bool) -> int:
+def release(
+    store: Store,
+    worker_id: str,
+    *,
+    but: Collection[int] = (),
+    kind_stop: bool,
+    why: str = "",
+) -> int:
     """Put the running jobs of a worker back into the queue; cancel those asked to stop.
 
     `kind_stop` says that the worker was told to stop: that start is not held against the job.
+    `why` is how the worker ended, if that is known: the jobs' logs and last words tell it.
     """
-    running = update(Job).where(
-        Job.state == "running", Job.worker_id == worker_id, Job.id.not_in(but)
-    )
-    fewer = case((Job.starts > 0, Job.starts - 1), else_=0) if kind_stop else Job.starts
+    held = select(Job).where(Job.state == "running", Job.worker_id == worker_id, Job.id.not_in(but))
+    n_back = 0
     with store.writing() as session:
-        cancelled = {"state": "cancelled", "finished_at": utc_now()}
-        session.execute(running.where(Job.cancel_requested.is_(True)).values(cancelled))
-        back: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-            running.values(state="queued", worker_id=None, starts=fewer)
-        )
-        return back.rowcount
+        for job in session.scalars(held.with_for_update()):
+            if job.cancel_requested:
+                _end(job, "cancelled")
+                continue
+            n_back += 1
+            job.state, job.worker_id = "queued", None
+            if kind_stop:
+                job.starts = max(job.starts - 1, 0)
+            if why:
+                job.result = {**job.result, DEATH: why}
+                said = f"{why} The work goes on from what was finished."
+                session.add(JobPoint(job_id=job.id, message=said, values={}))
+    return n_back
 
 
 def beat(store: Store, worker_id: str, device: str, pid: int, started_at: datetime) -> None:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import cnsapp
+from cnsapp.jobs.deaths import KILLED, note_death, oom_kills
 from cnsapp.jobs.lock import WorkerLock
 from cnsapp.settings import Settings
 
@@ -71,6 +72,15 @@ def stop_worker(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def note_end(settings: Settings, process: subprocess.Popen[bytes], kills_before: int) -> None:
+    """Let the next worker say how this one ended, which only its parent can see."""
+    code = process.poll()
+    if code is not None:
+        lock = WorkerLock(settings.root, settings.device).path
+        short_of_memory = code in KILLED and oom_kills() > kills_before
+        note_death(lock, process.pid, code, out_of_memory=short_of_memory)
+
+
 def seconds_to_wait(failures: int) -> float:
     """Return the pause before the next start, after so many workers that did not live long."""
     longest = USUAL_WAIT if failures < MANY else LONG_WAIT
@@ -103,8 +113,10 @@ class Supervisor:
                 if lock.is_held_by_another():  # left over from an app that died: let it work
                     self._stopping.wait(1.0)
                     continue
-                began = time.monotonic()
-                code = self._watch(start_worker(self._settings))
+                began, kills = time.monotonic(), oom_kills()
+                process = start_worker(self._settings)
+                code = self._watch(process)
+                note_end(self._settings, process, kills)
                 if time.monotonic() - began > STEADY_SECONDS:
                     failures = 0
                 if not self._stopping.is_set():

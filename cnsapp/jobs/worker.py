@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cnsapp.bootstrap import App, open_app
 from cnsapp.errors import CnsError
 from cnsapp.jobs import states
+from cnsapp.jobs.deaths import death_of
 from cnsapp.jobs.lock import WorkerLock, be_nice, host_name, slug
 from cnsapp.jobs.registry import (
     all_kinds,
@@ -38,6 +39,7 @@ from cnsapp.jobs.running import Running, run_job
 from cnsapp.processes import process_alive
 from cnsapp.settings import Settings, read_settings
 from db.models import Job, WatchedFolder
+from db.models import Worker as WorkerRow
 from db.types import utc_now
 
 log = logging.getLogger("cnsapp.worker")
@@ -137,7 +139,7 @@ class Worker:
         from cnsapp.jobs import engine  # DBOS; half a second that a refused worker need not spend
 
         self._stop_on_signals()
-        states.release(self.app.store, self.id, kind_stop=False)  # left by our killed predecessor
+        states.release(self.app.store, self.id, kind_stop=False, why=self._how_it_died())
         self._beat()
         self._engine = engine.Engine(
             self.app.settings,
@@ -153,6 +155,13 @@ class Worker:
         self._loop()
         self._leave()
         return DONE
+
+    def _how_it_died(self) -> str:
+        """Return how the worker before this one ended, where it left jobs and somebody saw it."""
+        lock = WorkerLock(self.app.settings.root, self.device).path
+        with self.app.store.reading() as session:
+            pid = session.scalar(select(WorkerRow.pid).where(WorkerRow.id == self.id))
+        return death_of(lock, pid) if pid is not None else ""
 
     def _loop(self) -> None:
         next_check = 0.0

@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session, defer
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
 from cnsapp.jobs.context import as_json
+from cnsapp.jobs.deaths import oom_kills
 from cnsapp.jobs.lock import WorkerLock
 from cnsapp.jobs.registry import all_kinds, can_pause, get_kind, title_of
 from cnsapp.jobs.states import ACTIVE, is_alive, living_workers
-from cnsapp.jobs.supervisor import start_worker, stop_worker
+from cnsapp.jobs.supervisor import note_end, start_worker, stop_worker
 from cnsapp.services.run_folders import remove_run_folder
 from cnsapp.settings import Settings
 from db.models import Job, JobPoint, Project, Worker
@@ -295,7 +296,7 @@ def wait_for_job(
         A worker was started several times and ended each time before the job did.
     """
     own: subprocess.Popen[bytes] | None = None
-    tries, last = 0, None
+    tries, last, kills = 0, None, oom_kills()
     try:
         while True:
             job = get_job(app.store, job_id=job_id)
@@ -306,6 +307,8 @@ def wait_for_job(
                 return job
             if _is_missing(own) and not _worker_exists(app, may_return=own is None):
                 tries += 1
+                if own is not None:
+                    note_end(app.settings, own, kills)
                 if tries > WORKER_TRIES:
                     raise CnsError(
                         "The worker ends before it can do anything.",

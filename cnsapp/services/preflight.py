@@ -80,6 +80,15 @@ class Preflight:
         """Whether it may be started."""
         return not self.problems
 
+    def nothing_new(self) -> InvalidInputError:
+        """Return what to say to somebody who may not have meant to train the same again."""
+        name = self.same_as.name if self.same_as else ""
+        return InvalidInputError(
+            f"“{name}” was trained on the same labels with the same settings and seed.",
+            "This run would make it again.",
+            "Change the seed or a setting, label more, or ask for it all the same: `--again`.",
+        )
+
 
 def preflight(
     app: App,
