@@ -305,8 +305,10 @@ def test_train_starts_a_run_and_shows_it(app: App, screen: Screen, world: World)
     screen.open("train").press("train_start")
     (job,) = jobs.list_jobs(app.store, project_id=world.project_id)
     assert job.kind == "train"
-    assert not screen.has("train_start")
-    assert screen.errors == []
+    assert screen.primary == [] and "Quick model · EfficientNet-Lite0" in screen.words
+    screen.press("train_start")  # the same once more is refused, in words
+    assert "This very training run" in screen.errors[0]
+    assert len(jobs.list_jobs(app.store, project_id=world.project_id)) == 1
 
 
 def test_train_shows_a_failed_run_as_failed(app: App, screen: Screen, world: World) -> None:
