@@ -110,7 +110,7 @@ def fit_heads(
     bound = w.max(0).values  # (M,) above every problem's weights
     centre = (bound / bound.sum()) @ x  # makes bias and features orthogonal under the bound
     x = x - centre
-    curvature, basis = torch.linalg.eigh(0.5 * (x * bound[:, None]).T @ x)  # (D,), (D, D)
+    curvature, basis = _eigen(x, bound)  # (R,), (D, R)
     keep = curvature > 1e-5 * curvature[-1].clamp_min(1e-12)
     basis = basis[:, keep]
     rotated = torch.cat([x @ basis, torch.ones(len(x), 1)], dim=1)  # (M, R): last is the bias
@@ -119,6 +119,24 @@ def fit_heads(
     weight = torch.einsum("dr,rpk->pkd", basis, solution[:-1])
     bias = solution[-1] - weight @ centre
     return weight.numpy(), bias.numpy()
+
+
+def _eigen(x: torch.Tensor, bound: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return eigenvalues, rising, and -vectors (D, R) of the bound on the Hessian.
+
+    With fewer rows than columns they come from the small side: in 32 bits the large one, mostly
+    zeros, may not converge at all.
+    """
+    half = x * (0.5 * bound).sqrt()[:, None]  # (M, D): the bound is half.T @ half
+    if len(x) >= x.shape[1]:
+        values, vectors = torch.linalg.eigh(half.T @ half)
+        return values, vectors
+    half = half.double()
+    values, u = torch.linalg.eigh(half @ half.T)
+    keep = values > 1e-9 * values[-1]
+    keep[-1] = True
+    vectors = half.T @ u[:, keep] / values[keep].clamp_min(1e-12).sqrt()
+    return values[keep].float(), vectors.float()
 
 
 def _descend(
