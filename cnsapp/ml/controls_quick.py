@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
-from cnsapp.domain.metrics import Interval, balanced_accuracy, bootstrap_interval, confusion_matrix
+from cnsapp.domain.metrics import Interval, balanced_accuracy, confusion_matrix
 from cnsapp.domain.splits import FoldPlan
 from cnsapp.ml.controls_fit import NOT_SCORED, Check, Floats, Ints, Task
 from cnsapp.ml.held_out import HeldOut, QuickOptions, pick
 
-N_SHUFFLES = 5
+N_SHUFFLES = 8
+MANY = 3000  # images from which on half as many shuffles tell as much
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Shuffled:
     Attributes
     ----------
     balanced_accuracy, interval
-        Over all shuffles together; whole groups, with all their shuffles, are resampled.
+        Mean over the shuffles, and its 95 % interval by Student's t: under no leak each shuffle is
+        an independent draw around chance, whatever the groups are like.
     n
         Images scored in each shuffle.
     chance
@@ -68,7 +72,7 @@ def shuffle_labels(
 
 
 def shuffled_labels(
-    task: Task, x: Floats, options: QuickOptions, check: Check, n_shuffles: int = N_SHUFFLES
+    task: Task, x: Floats, options: QuickOptions, check: Check, n_shuffles: int | None = None
 ) -> Shuffled:
     """Train as the quick model trains, on labels that mean nothing: the score must be at chance.
 
@@ -89,36 +93,40 @@ def shuffled_labels(
     Ojala and Garriga, Permutation tests for studying classifier performance, JMLR 2010.
     """
     generator = np.random.default_rng(task.seed)
-    truths, answers, drawn = [], [], []
-    units = [f"{i}" for i in range(len(task.labels))]  # an image is drawn with all its shuffles
-    if task.groups is not None and any(task.groups):
-        units = [group or unit for group, unit in zip(task.groups, units, strict=True)]
+    if n_shuffles is None:
+        n_shuffles = N_SHUFFLES if len(task.labels) <= MANY else N_SHUFFLES // 2
+    scores: list[float] = []
     for _ in range(n_shuffles):
         labels = shuffle_labels(task.labels, task.groups, task.n_classes, generator)
         answer = quick_answers(task, labels, x, options, check)
         asked = np.flatnonzero(answer != NOT_SCORED)
-        truths.append(labels[asked])
-        answers.append(answer[asked])
-        drawn.append([units[i] for i in asked])
-    y, p = np.concatenate(truths), np.concatenate(answers)
-    scores = [
-        balanced_accuracy(confusion_matrix(truth, answer, task.n_classes))
-        for truth, answer in zip(truths, answers, strict=True)
-    ]
-    return Shuffled(
-        balanced_accuracy(confusion_matrix(y, p, task.n_classes)),
-        bootstrap_interval(
-            y, p, task.n_classes, [unit for part in drawn for unit in part], seed=task.seed
-        ),
-        max((len(truth) for truth in truths), default=0),
-        1 / max(len(np.unique(y)), 1),
-        [score for score in scores if score is not None],
-    )
+        score = balanced_accuracy(confusion_matrix(labels[asked], answer[asked], task.n_classes))
+        if score is not None:
+            scores.append(score)
+    n = len(task.scored)
+    chance = 1 / max(len(np.unique(task.labels[task.scored])), 1)
+    if not scores:
+        return Shuffled(None, None, n, chance, [])
+    mean = float(np.mean(scores))
+    return Shuffled(mean, _t_interval(scores), n, chance, scores)
 
 
-def quick_answers(
-    task: Task, labels: Ints, x: Floats, options: QuickOptions, check: Check
-) -> Ints:
+def _t_interval(scores: Sequence[float]) -> Interval | None:
+    """Return Student's 95 % interval of the mean, within 0 to 1; None below two scores."""
+    if len(scores) < 2:
+        return None
+    half = float(t.ppf(0.975, len(scores) - 1) * np.std(scores, ddof=1) / np.sqrt(len(scores)))
+    mean = float(np.mean(scores))
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
+def options_of(given: Mapping[str, Any]) -> QuickOptions:
+    """Return the options of a quick model from what its run was told."""
+    known = {f.name for f in fields(QuickOptions)}
+    return QuickOptions(**{name: value for name, value in given.items() if name in known})
+
+
+def quick_answers(task: Task, labels: Ints, x: Floats, options: QuickOptions, check: Check) -> Ints:
     """Return what the quick model of each fold says of its held-out images (N,), -1 elsewhere."""
     found = np.full(len(labels), NOT_SCORED)
     for train, test in task.parts():

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cnsapp.ml.augment import stain_matrix
 from cnsapp.ml.handmade_texture import (
     DISTANCES,
     HARALICK,
@@ -31,12 +32,9 @@ SIDE = 224
 """Side in pixels at which an image is described, so that textures compare."""
 VERSION = 1
 N_HUES, N_SATURATIONS, N_VALUES = 16, 8, 8
-STAIN_QUANTILES = (0.1, 0.5, 0.9)
-STAINS = ("haematoxylin", "eosin", "dab")
-# optical densities of red, green and blue: Ruifrok and Johnston 2001, table 1, rows normalised
-STAIN_VECTORS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-STAIN_VECTORS /= np.linalg.norm(STAIN_VECTORS, axis=1, keepdims=True)
-UNMIXING = np.linalg.inv(STAIN_VECTORS)
+QUANTILES = (0.1, 0.5, 0.9)
+DYES = ("haematoxylin", "eosin", "dab")
+UNMIXING = np.linalg.inv(stain_matrix().double().numpy()).astype(np.float32)
 _DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)  # of a pixel value
 _LINEAR = np.arange(256) / 255
 _LINEAR = np.where(_LINEAR <= 0.04045, _LINEAR / 12.92, ((_LINEAR + 0.055) / 1.055) ** 2.4)
@@ -63,8 +61,8 @@ def columns() -> Columns:
     colour += [f"lab {c} {m}" for m in moments for c in ("L", "a", "b")]
     counts = (("hue", N_HUES), ("saturation", N_SATURATIONS), ("value", N_VALUES))
     colour += [f"{what} {i + 1} of {n}" for what, n in counts for i in range(n)]
-    figures = ("mean", "spread", *(f"quantile {q:g}" for q in STAIN_QUANTILES))
-    colour += [f"{stain} {figure}" for figure in figures for stain in STAINS]
+    figures = ("mean", "spread", *(f"quantile {q:g}" for q in QUANTILES))
+    colour += [f"{stain} {figure}" for figure in figures for stain in DYES]
     texture = [f"lbp {p} at {r}: {i}" for p, r in RINGS for i in range(p + 2)]
     texture += [
         f"{what} at {d} {how}" for d in DISTANCES for how in ("mean", "range") for what in HARALICK
@@ -144,7 +142,7 @@ def to_lab(image: Pixels) -> Floats:
 
 
 def colour_histograms(image: Pixels) -> Floats:
-    """Return shares (32,): hue by saturation (sums to 1, or 0 without colour), saturation, value."""
+    """Return shares (32,): hue by saturation (0 without colour), saturation, value."""
     hsv = np.asarray(Image.fromarray(image).convert("HSV")).reshape(-1, 3)
     hue = np.bincount(hsv[:, 0] >> 4, hsv[:, 1], N_HUES)
     saturation = np.bincount(hsv[:, 1] >> 5, minlength=N_SATURATIONS) / len(hsv)
@@ -156,19 +154,13 @@ def stain_densities(image: Pixels) -> Floats:
     """Return how much haematoxylin, eosin and DAB explain each pixel, (H, W, 3) float32.
 
     1 is a density of one decade along the stain's own colour; below 0 where another colour is
-    needed. The inverse is `from_densities`.
+    needed.
     """
-    return np.asarray(_DENSITY[image] @ UNMIXING.astype(np.float32))
-
-
-def from_densities(densities: Floats) -> Pixels:
-    """Return the pixels (H, W, 3) that stain densities look like."""
-    value = 255 * np.power(10.0, -(densities @ STAIN_VECTORS.astype(np.float32)))
-    return np.clip(np.rint(value), 0, 255).astype(np.uint8)
+    return np.asarray(_DENSITY[image] @ UNMIXING)
 
 
 def stain_figures(image: Pixels) -> Floats:
     """Return mean, spread and three quantiles of the three stain densities, (15,)."""
     flat = stain_densities(image).reshape(-1, 3)
-    quantiles = np.quantile(flat[::4], STAIN_QUANTILES, axis=0)  # every fourth pixel tells as much
+    quantiles = np.quantile(flat[::4], QUANTILES, axis=0)  # every fourth pixel tells as much
     return np.concatenate([flat.mean(0), flat.std(0), quantiles.ravel()]).astype(np.float32)
