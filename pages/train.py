@@ -33,9 +33,9 @@ def train_view(here: Here, project: ProjectView) -> None:
         start(here, project, ready, choice, first=_has_news(here, project) and not runs)
     with right:
         labels_and_split(ready)
+    train_live.watch(here, runs)
     if choice is not None:
         train_choice.advanced(here, project, choice)
-    train_live.watch(here, runs)
     newest_result(here, project, is_running=bool(runs))
     past_runs(here, project)
 
