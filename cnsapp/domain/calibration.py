@@ -20,6 +20,8 @@ from cnsapp.domain.resampling import (
 
 Floats = NDArray[np.float64]
 
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
+
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> Floats:
     """Return probabilities (N, K) of logits (N, K) divided by the temperature."""
@@ -49,7 +51,8 @@ def fit_temperature(logits: NDArray[np.floating], y: NDArray[np.integer]) -> flo
 
     Returns
     -------
-    Temperature in 0.05 to 20 that maximises the likelihood; 1.0 with fewer than 10 images.
+    Temperature in 0.05 to 20 that maximises the likelihood; 1.0 with fewer than 10 images, or
+    where all classes are equally likely.
 
     References
     ----------
@@ -57,13 +60,35 @@ def fit_temperature(logits: NDArray[np.floating], y: NDArray[np.integer]) -> flo
     """
     if len(y) < 10:
         return 1.0
-    grid = np.geomspace(0.05, 20, 41)
-    for _ in range(3):  # three ever finer grids: the likelihood is smooth in log T
-        losses = [negative_log_likelihood(logits, y, float(t)) for t in grid]
-        best = int(np.argmin(losses))
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-        grid = np.geomspace(low, high, 11)
-    return float(grid[len(grid) // 2])
+    z = np.asarray(logits, np.float64)
+    z = z - z.max(axis=1, keepdims=True)
+    if not z.any():
+        return 1.0
+    true = z[np.arange(len(y)), y].mean()
+
+    def slope(beta: float) -> tuple[float, float]:
+        """Return the first and second derivative of the loss in beta = 1 / T: it is convex."""
+        weight = np.exp(beta * z)
+        whole = weight.sum(axis=1)
+        weight *= z
+        mean = weight.sum(axis=1) / whole
+        weight *= z
+        return float(mean.mean() - true), float((weight.sum(axis=1) / whole - mean**2).mean())
+
+    low, high = 1 / MOST_TEMPERATURE, 1 / LEAST_TEMPERATURE
+    if slope(low)[0] >= 0:
+        return MOST_TEMPERATURE
+    if slope(high)[0] <= 0:
+        return LEAST_TEMPERATURE
+    beta = 1.0
+    for _ in range(50):  # Newton's steps, halving where one would leave the bracket
+        first, second = slope(beta)
+        low, high = (beta, high) if first < 0 else (low, beta)
+        step = beta - first / second if second > 0 else low
+        before, beta = beta, step if low < step < high else (low + high) / 2
+        if abs(beta - before) < 1e-6 * before:
+            break
+    return float(1 / beta)
 
 
 def cross_fitted_probabilities(

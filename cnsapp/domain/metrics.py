@@ -68,7 +68,7 @@ class SystemScore:
         Systems with images.
     balanced_accuracy, interval
         Mean recall over the systems that have images, an answer being right when its system is.
-    accuracy
+    accuracy, accuracy_interval
         Share of images whose system is right, 0 to 1.
     n_errors, n_errors_within
         Wrong answers, and those of them that stay within the system.
@@ -82,6 +82,7 @@ class SystemScore:
     balanced_accuracy: float | None
     interval: Interval | None
     accuracy: float | None
+    accuracy_interval: Interval | None
     n_errors: int
     n_errors_within: int
     within: float | None
@@ -110,7 +111,7 @@ class Evaluation:
         Counts: row = true class, column = predicted class.
     macro_f1, macro_f1_interval
         Mean F1 over the classes that have images.
-    kappa, mcc
+    kappa, mcc, kappa_interval, mcc_interval
         Cohen's kappa and Matthews' correlation, -1 to 1; None where only one class occurs.
     top2, top2_interval
         Share of images whose class is among the two likeliest, where that was given.
@@ -131,6 +132,8 @@ class Evaluation:
     macro_f1_interval: Interval | None = None
     kappa: float | None = None
     mcc: float | None = None
+    kappa_interval: Interval | None = None
+    mcc_interval: Interval | None = None
     top2: float | None = None
     top2_interval: Interval | None = None
     systems: SystemScore | None = None
@@ -260,6 +263,8 @@ def evaluate(
         macro_f1_interval=spread.resampled("macro_f1", _harmonic(spread.holding)),
         kappa=_number(whole.kappa[0]),
         mcc=_number(whole.mcc[0]),
+        kappa_interval=spread.resampled("kappa", _harmonic(spread.holding)),
+        mcc_interval=spread.resampled("mcc", _harmonic(spread.holding)),
         top2=None if second is None else _number(whole.top2[0]),
         top2_interval=None if second is None else spread.share("top2", len(true), n_units),
         systems=None if systems is None else _system_score(spread),
@@ -346,12 +351,13 @@ def _class_score(spread: _Spread, c: int) -> ClassScore:
 
 def _system_score(spread: _Spread) -> SystemScore:
     whole = spread.whole
-    n_errors = int(whole.errors[0])
+    n, n_errors = int(whole.n[0].sum()), int(whole.errors[0])
     return SystemScore(
         n_systems=int((whole.system_n[0] > 0).sum()),
         balanced_accuracy=_number(whole.system_balanced[0]),
         interval=spread.resampled("system_balanced", _harmonic(spread.holding)),
         accuracy=_number(whole.system_accuracy[0]),
+        accuracy_interval=spread.share("system_accuracy", n, spread.n_units),
         n_errors=n_errors,
         n_errors_within=int(whole.errors_within[0]),
         within=_number(whole.within[0]),

@@ -125,14 +125,9 @@ def evaluate_model(
         sign = (str(store.root), *_sign(session, model, truth), part)
         rows = _once(("rows", *sign), lambda: read_rows(session, model, part, truth))
         values = None if column is None else read_values(session, model, column, rows)
-        parents = {
-            class_id: parent
-            for class_id, parent in session.execute(
-                select(LabelClass.id, LabelClass.parent).where(
-                    LabelClass.project_id == model.project_id
-                )
-            )
-        }
+        of_project = LabelClass.project_id == model.project_id
+        classes = session.execute(select(LabelClass.id, LabelClass.parent).where(of_project)).all()
+        parents: dict[int, str | None] = {row.id: row.parent for row in classes}
     if part == "test" and model.split_id is not None:
         look(store, split_id=model.split_id, model_id=model.id, who=who, purpose="evaluated")
     systems = _systems(model, parents)

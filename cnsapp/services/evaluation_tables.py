@@ -58,14 +58,14 @@ def overall(found: Evaluated) -> list[Figure]:
         row("all", "accuracy", s.accuracy, s.accuracy_interval, s.n),
         row("all", "macro F1", s.macro_f1, s.macro_f1_interval, s.n),
         row("all", "top-2 accuracy", s.top2, s.top2_interval, s.n),
-        row("all", "Cohen's kappa", s.kappa, None, s.n),
-        row("all", "Matthews correlation", s.mcc, None, s.n),
+        row("all", "Cohen's kappa", s.kappa, s.kappa_interval, s.n),
+        row("all", "Matthews correlation", s.mcc, s.mcc_interval, s.n),
     ]
     h = s.systems
     if h is not None:
         rows += [
             row("systems", "balanced accuracy", h.balanced_accuracy, h.interval, s.n),
-            row("systems", "accuracy", h.accuracy, None, s.n),
+            row("systems", "accuracy", h.accuracy, h.accuracy_interval, s.n),
             row("systems", "share of errors within the system", h.within, h.within_interval,
                 h.n_errors),
         ]  # fmt: skip

@@ -21,7 +21,9 @@ def scores_json(
         "macro_f1": found.macro_f1,
         "macro_f1_interval": _pair(found.macro_f1_interval),
         "kappa": found.kappa,
+        "kappa_interval": _pair(found.kappa_interval),
         "mcc": found.mcc,
+        "mcc_interval": _pair(found.mcc_interval),
         "n": found.n,
         "n_groups": found.n_groups,
         "per_class": [

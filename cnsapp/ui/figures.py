@@ -16,7 +16,18 @@ from cnsapp.ui.tables import Bar, Column, bars, class_name, swatch, table, text
 CONTROL_WORDS = {
     "majority": "Always the largest class",
     "colour_only": "Colour only",
+    "handmade_svm": "Hand-made features + SVM",
+    "handmade_logistic": "Hand-made features + logistic regression",
+    "last_layer": "Last layer + linear",
+    "shuffled_labels": "Shuffled labels (must be at chance)",
 }
+HEAD_WORDS = {
+    "linear": "linear head",
+    "mlp": "small network as head",
+    "kernel": "kernel head",
+    "network": "whole network trained",
+}
+BY_WORDS = {"group": "whole groups resampled", "image": "by image (Wilson)"}
 CONTROL_HELP = (
     "The same images and folds, judged by something simpler. A model that is hardly better than "
     "“colour only” has learnt the stain, not the tissue."
@@ -28,24 +39,47 @@ def how_scored(metrics: Mapping[str, Any]) -> str:
     n, folds, groups = metrics.get("n"), metrics.get("n_folds"), metrics.get("n_groups")
     scheme = str(metrics.get("scheme") or "").strip()
     by = f", cut {scheme}" if scheme else ""
-    count = f" in {folds} folds" if folds else ""
     from_groups = f" from {words.plural(int(groups), 'group')}" if groups else ""
     total = words.plural(int(n), "image") if n else "images"
+    if metrics.get("score_of") == "holdout":
+        return (
+            f"Predictions of {total}{from_groups} that were set aside{by}: the model had not seen "
+            "them" + (" or their groups." if groups else ".")
+        )
+    count = f" in {folds} folds" if folds else ""
     return (
         f"Out-of-fold predictions of {total}{from_groups}{count}{by}: every image was judged by a "
         "model that had not seen it" + (" or its group." if groups else ".")
     )
 
 
-def headline(metrics: Mapping[str, Any]) -> None:
-    """Draw the balanced accuracy with its interval and n, large."""
+def headline(metrics: Mapping[str, Any], *, n_uses: int | None = None) -> None:
+    """Draw the balanced accuracy with its interval and n, large; that of a test set beside it.
+
+    `n_uses` is how often the test set was looked at by now; None: what the model has noted.
+    """
+    test = metrics.get("test")
+    parts = [_large("Balanced accuracy", metrics)]
+    if isinstance(test, Mapping):
+        uses = test.get("n_uses") if n_uses is None else n_uses
+        looked = f", looked at {words.times(int(uses))}" if uses else ""
+        parts.append(_large(f"Locked test set{looked}", test))
+    gap = "display:flex;flex-wrap:wrap;gap:.4rem 2.2rem;align-items:flex-end"
+    st.html(f'<div style="{gap}">{"".join(parts)}</div>')
+
+
+def _large(title: str, metrics: Mapping[str, Any]) -> str:
     value = metrics.get("balanced_accuracy")
     spread = words.interval(metrics.get("balanced_accuracy_interval"))
     n = metrics.get("n")
-    rest = [f"95 % interval {spread}" if spread else "", f"n = {n:,}" if n else ""]
-    st.html(
+    rest = [
+        f"95 % interval {spread}" if spread else "",
+        f"n = {n:,}" if n else "",
+        HEAD_WORDS.get(str(metrics.get("head") or ""), ""),
+    ]
+    return (
         '<div class="cns-headline"><div class="cns-small cns-muted" title="Mean of the recalls of '
-        'all classes: a rare class counts as much as a common one.">Balanced accuracy</div>'
+        f'all classes: a rare class counts as much as a common one.">{text(title)}</div>'
         f'<div class="cns-figure">{words.score(value)}</div>'
         f'<div class="cns-small cns-muted">{text(", ".join(r for r in rest if r))}</div></div>'
     )
@@ -54,9 +88,13 @@ def headline(metrics: Mapping[str, Any]) -> None:
 def controls(metrics: Mapping[str, Any]) -> None:
     """Draw the model's balanced accuracy beside those of simpler things on the same folds."""
     found = metrics.get("controls")
-    rows = [("This model", metrics.get("balanced_accuracy"), True)]
+    own = {
+        "balanced_accuracy": metrics.get("balanced_accuracy"),
+        "interval": metrics.get("balanced_accuracy_interval"),
+    }
+    rows: list[tuple[str, Any, bool]] = [("This model", own, True)]
     if isinstance(found, Mapping):
-        rows += [(_control_name(str(k)), _value(v), False) for k, v in found.items()]
+        rows += [(_control_name(str(k)), v, False) for k, v in found.items()]
     if len(rows) == 1:
         return
     st.caption("Balanced accuracy beside simpler judges", help=CONTROL_HELP)
@@ -64,12 +102,12 @@ def controls(metrics: Mapping[str, Any]) -> None:
         [
             Bar(
                 text(name),
-                value or 0.0,
-                words.score(value),
-                color="#1E8CA5" if own else "#9AA8AB",
-                chosen=own,
+                _value(entry) or 0.0,
+                words.figure(_value(entry), _spread(entry)),
+                color="#1E8CA5" if chosen else "#9AA8AB",
+                chosen=chosen,
             )
-            for name, value, own in rows
+            for name, entry, chosen in rows
         ]
     )
 
@@ -98,7 +136,7 @@ def per_class(rows: Sequence[Mapping[str, Any]], colors: Mapping[int, str]) -> N
             Column("Class"),
             Column("n", number=True, help="Labelled images that were scored"),
             Column("Recall", number=True, help="Of the images labelled so, the share found"),
-            Column("95 % interval", number=True),
+            Column("95 % interval", number=True, help=f"Of the recall, {_how_spread(rows)}"),
             Column("Precision", number=True, help="Of the images predicted so, the share right"),
             Column("F1", number=True, help="Harmonic mean of recall and precision"),
         ],
@@ -114,6 +152,14 @@ def per_class(rows: Sequence[Mapping[str, Any]], colors: Mapping[int, str]) -> N
             for row in rows
         ],
     )
+    if rows:
+        st.caption(f"Intervals of the recall: {_how_spread(rows)}.")
+
+
+def _how_spread(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the intervals respect; those of older models ignored groups."""
+    known = {str(row.get("recall_interval_by", "image")) for row in rows}
+    return BY_WORDS["group" if known == {"group"} else "image"]
 
 
 def warnings_of(model: ModelView) -> list[str]:
@@ -130,3 +176,8 @@ def _value(value: Any) -> float | None:
     if isinstance(value, Mapping):
         value = value.get("balanced_accuracy")
     return float(value) if isinstance(value, int | float) else None
+
+
+def _spread(entry: Any) -> Sequence[float] | None:
+    spread = entry.get("interval") if isinstance(entry, Mapping) else None
+    return spread if isinstance(spread, Sequence) else None

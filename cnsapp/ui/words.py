@@ -29,6 +29,11 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def times(n: int) -> str:
+    """Return `once`, `2 times`."""
+    return "once" if n == 1 else f"{n:,} times"
+
+
 def score(value: float | None) -> str:
     """Return a score between 0 and 1 with two digits, or a dash."""
     return number(value, 2)
