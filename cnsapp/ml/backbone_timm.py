@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +26,7 @@ _ANY_SIZE: tuple[dict[str, Any], ...] = (  # how timm's networks are told to rea
     {"strict_img_size": False},
     {},
 )
+SIDES = (32, 48, 64, 80, 96, 128, 160, 192)  # tried for the smallest that a network can read
 SMALLEST_READ = 10  # maps of fewer cells a side are not read by a head: they are too coarse
 
 
@@ -52,7 +54,7 @@ def build_timm(name: str) -> Any:
     import timm
 
     if not timm.is_model(name.split(".")[0]):
-        near = timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:5]
+        near = get_close_matches(name, timm.list_models(), 3)
         raise InvalidInputError(
             f"timm has no network “{name}”.",
             f"Names like it are {', '.join(near)}." if near else "",
@@ -108,10 +110,23 @@ def cut_timm(net: Any, facts: BackboneFacts) -> TimmCut:
         preprocessing,
         tuple(read[-4:]),
         names[-2] if flat and len(names) > 1 else _nearest(names, sides),
-        size if fixed else 32,
+        size if fixed else _smallest(stages, size),
         size if fixed else 0,
         flat or any("Attention" in type(m).__name__ for m in net.modules()),
     )
+
+
+def _smallest(stages: Stages, size: int) -> int:
+    """Return the smallest of a few sides that the network can read."""
+    for side in SIDES:
+        if side < size:
+            try:
+                with torch.inference_mode():
+                    _run(stages, torch.zeros(1, 3, side, side))
+                return side
+            except (AssertionError, RuntimeError, ValueError):
+                continue
+    return size
 
 
 def _nearest(names: list[str], sides: list[int]) -> str:
@@ -202,5 +217,7 @@ def _as_listed(net: Any, probe: torch.Tensor) -> tuple[Stages, list[torch.Tensor
 def _as_whole(net: Any) -> Stages:
     n = len(net.feature_info)
     indices = sorted({round((i + 1) * n / min(n, 4)) - 1 for i in range(min(n, 4))})
+    if hasattr(net, "prune_intermediate_layers"):  # without what stands behind the last map
+        indices = net.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
     later: Stages = [(f"stage{i}", [LaterMap(i)]) for i in range(1, len(indices))]
     return [("stage0", [WholeFirst(net, indices)]), *later]

@@ -222,12 +222,12 @@ def build_backbone(
     path = require_weights(backbone_id, weights_dir).path
     architecture = facts.architecture or facts.id
     if architecture.startswith(TIMM):
-        row, net, left_out = _from_timm(facts, architecture.removeprefix(TIMM), path)
+        row, parts, left_out = _from_timm(facts, architecture.removeprefix(TIMM), path)
     else:
-        row, net, left_out = _from_row(facts, BACKBONES[architecture], path)
+        row, parts, left_out = _from_row(facts, BACKBONES[architecture], path)
     if facts.id.startswith("file:"):
         row = _as_the_card_says(row, weights_dir)
-    stages = StageNet(row.chain(net), row.title, row.min_size, row.only_size)
+    stages = StageNet(parts, row.title, row.min_size, row.only_size)
     stages = stages.eval().requires_grad_(False)
     digest = digest_of(path) if path is not None else digest_of_state(stages.state_dict())
     if fuse:
@@ -238,20 +238,21 @@ def build_backbone(
 
 def _from_row(
     facts: BackboneFacts, row: Backbone, path: Path | None
-) -> tuple[Backbone, nn.Module, list[str]]:
-    """Return row, network and what was left out of the file, for a network of the registry."""
+) -> tuple[Backbone, Stages, list[str]]:
+    """Return row, stages and what was left out of the file, for a network of the registry."""
     row = replace(row, facts=facts)
     if path is None:
-        return row, row.builder(), []
+        return row, row.chain(row.builder()), []
     state = row.rename(read_state(path))
     with torch.device("meta"):  # no first weights that are thrown away, no memory for the head
         net = row.builder()
-    return row, net, load_body(net, state, row.head_keys, row.title, path)
+    left_out = load_body(net, state, row.head_keys, row.title, path)
+    return row, row.chain(net), left_out
 
 
 def _from_timm(
     facts: BackboneFacts, name: str, path: Path | None
-) -> tuple[Backbone, nn.Module, list[str]]:
+) -> tuple[Backbone, Stages, list[str]]:
     net = build_timm(name)
     if path is None:
         raise CnsError(f"The weights of {facts.title} are not on this machine.")
@@ -262,10 +263,10 @@ def _from_timm(
         attention=found.attention,
     )  # fmt: skip
     row = Backbone(
-        known, lambda: build_timm(name), lambda _: found.stages, found.preprocessing,
+        known, lambda: build_timm(name), lambda n: cut_timm(n, facts).stages, found.preprocessing,
         found.head_stages, found.saliency_stage, head_keys(net), only_size=found.only_size,
     )  # fmt: skip
-    return row, net, left_out
+    return row, found.stages, left_out
 
 
 def _as_the_card_says(row: Backbone, weights_dir: Path | None) -> Backbone:

@@ -86,9 +86,10 @@ def fused(net: StageNet, probe_size: int) -> StageNet:
     probe_size
         Side in pixels of the input on which both are compared.
     """
-    folded = copy.deepcopy(net)
-    if not _fuse_children(folded):
+    if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
         return net
+    folded = copy.deepcopy(net)
+    _fuse_children(folded)
     probe = torch.rand(1, 3, probe_size, probe_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         pairs = list(zip(net(probe), folded(probe), strict=True))
@@ -96,9 +97,8 @@ def fused(net: StageNet, probe_size: int) -> StageNet:
     return folded if same else net
 
 
-def _fuse_children(module: nn.Module) -> int:
-    """Fold what stands side by side in every module; return how many layers were folded."""
-    count = 0
+def _fuse_children(module: nn.Module) -> None:
+    """Fold what stands side by side in every module."""
     children = [*module.named_children(), ("", nn.Identity())]
     for (name, conv), (next_name, norm), (behind, after) in zip(
         children, children[1:], children[2:], strict=False
@@ -111,5 +111,5 @@ def _fuse_children(module: nn.Module) -> int:
             setattr(module, behind, nn.Identity())
         setattr(module, name, ConvAct(fuse_conv_bn_eval(conv, norm), act or nn.Identity()))
         setattr(module, next_name, nn.Identity())
-        count += 1
-    return count + sum(_fuse_children(child) for _, child in module.named_children())
+    for _, child in module.named_children():
+        _fuse_children(child)

@@ -19,7 +19,8 @@ _beside = threading.local()  # the tokens that belong to no place, from one stag
 class EnterTokens(nn.Module):
     """Cuts an image into patches and gives each its place: torchvision's ViT at any size.
 
-    Position embeddings are interpolated for other sizes than the network's own. A side that is no
+    Position embeddings are interpolated for other sizes than the network's own, as torchvision's
+    `interpolate_embeddings` does. A side that is no
     multiple of the patch is filled up with zeros, so that every pixel takes part.
     """
 
@@ -48,9 +49,7 @@ class EnterTokens(nn.Module):
             return places
         grid = places[:, 1:].transpose(1, 2).reshape(1, -1, n, n)
         with torch.autocast(grid.device.type, enabled=False):
-            grid = interpolate(
-                grid.float(), size=(h, w), mode="bicubic", antialias=True, align_corners=False
-            )
+            grid = interpolate(grid.float(), (h, w), mode="bicubic", align_corners=True)
         return torch.cat([places[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
@@ -134,7 +133,7 @@ class WholeFirst(nn.Module):
         maps: list[torch.Tensor] = self.net.forward_intermediates(
             x, indices=self.indices, intermediates_only=True, output_fmt="NCHW"
         )
-        _beside.maps = maps
+        _beside.maps = [None, *maps[1:]]
         return maps[0]
 
 
@@ -147,7 +146,8 @@ class LaterMap(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the map (B, C, h, w); the map of the stage before tells which images."""
-        maps: list[torch.Tensor] = _beside.maps
-        if len(maps[self.index]) != len(x):
+        found: torch.Tensor | None = _beside.maps[self.index]
+        if found is None or len(found) != len(x):
             raise RuntimeError("stages of a network run one after another, on the same images")
-        return maps[self.index]
+        _beside.maps[self.index] = None  # its memory is not held any longer than it is needed
+        return found

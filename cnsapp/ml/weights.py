@@ -35,7 +35,7 @@ def read_state(path: Path) -> StateDict:
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise a dozen kinds for a damaged file
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+        if isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower():
             raise _holds_code(path) from error
         raise InvalidInputError(
             f"The weights file {path.name} cannot be read ({type(error).__name__}).",
