@@ -54,13 +54,15 @@ def probabilities(store: Store, *, model_id: int, image_id: int) -> Probabilitie
     model = get_model(store, model_id=model_id)
     with store.reading() as session:
         row = session.execute(
-            select(Prediction.probabilities, Prediction.fold).where(
+            select(Prediction.probabilities, Prediction.fold, Prediction.part).where(
                 Prediction.model_id == model_id, Prediction.image_id == image_id
             )
         ).one_or_none()
     if row is None:
         return None
     values = _by_class(store, model, row[0])
+    if row[2] == "test":
+        return Probabilities(values, "locked test set: by a model that had not seen this image")
     fold = "held out" if row[1] is None else f"fold {row[1] + 1}"
     return Probabilities(values, f"out-of-fold, {fold}: by a model that had not seen this image")
 

@@ -19,6 +19,8 @@ from cnsapp.imaging.privacy import without_metadata
 from cnsapp.imaging.sniff import SUFFIXES, sniff
 from cnsapp.services.metadata import list_names, values_of
 from cnsapp.services.models import check_model_file, get_model
+from cnsapp.services.split_rows import parts_of
+from cnsapp.services.splits import find_active
 from cnsapp.services.tables import csv_file, safe_cell
 from db.models import Image, LabelClass, LabelEvent
 from db.session import Store
@@ -125,7 +127,7 @@ def export_dataset(
     The table names each file of the folder (``file, sha256, label, group, original, annotator,
     created_at``; ``original`` is its name in the project, ``sha256`` is of the file that was
     imported), so that an import of the folder gets labels and groups back, and class names that no
-    folder can have.
+    folder can have. Where training follows a split, ``split`` says train, validation or test.
 
     The copies tell nothing of place, owner, device and time (`imaging.privacy`), unless
     `keep_metadata` asks for the files as they came. A file that told nothing is copied as it is.
@@ -145,7 +147,9 @@ def export_dataset(
     refused: list[dict[str, str]] = []
     n = n_missing = 0
     try:
-        with csv_file(partial / TABLE, DATASET_COLUMNS) as writer:
+        parts = _parts(app.store, project_id)
+        columns = [*DATASET_COLUMNS, *(["split"] if parts is not None else [])]
+        with csv_file(partial / TABLE, columns) as writer:
             for row in _labelled(app.store, project_id):
                 if row.status == "excluded":
                     continue
@@ -162,7 +166,8 @@ def export_dataset(
                     refused.append({"file": row.file, "reason": str(error)})
                     continue
                 cells = (file, row.sha256, row.label, row.group, row.file, row.annotator)
-                writer.writerow([*map(safe_cell, cells), row.created_at])
+                part = [] if parts is None else [parts.get(row.image_id, "")]
+                writer.writerow([*map(safe_cell, cells), row.created_at, *part])
                 n += 1
                 if progress is not None:
                     progress(n, row.file)
@@ -174,6 +179,13 @@ def export_dataset(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return DatasetExported(str(out), n, n_missing, keep_metadata, dict(removed), refused)
+
+
+def _parts(store: Store, project_id: int) -> dict[int, str] | None:
+    """Return the part of each image in the active split, or None where there is none."""
+    with store.reading() as session:
+        split_id = find_active(session, project_id)
+        return None if split_id is None else parts_of(session, split_id)
 
 
 def removed_words(removed: dict[str, int]) -> str:

@@ -227,8 +227,12 @@ def streams_of(project_id: int, wanted: ImageFilter, dialect: str = "sqlite") ->
 
 
 def _fold(mine: Sequence[ColumnElement[bool]], model_id: int, fold: int) -> Stream:
-    """Return the images of a fold of a model, or those that it did not learn from."""
-    of_model = Prediction.model_id == model_id
+    """Return the images of a fold of a model, or those that it did not learn from.
+
+    Those of the locked test set are in no fold and were not learnt from, though the model has
+    answers for them.
+    """
+    of_model = (Prediction.model_id == model_id) & (Prediction.part == "fold")
     if fold != NOT_LEARNT:
         return Stream(Prediction.image_id, [of_model, Prediction.fold == fold])
     held_out = exists(select(Prediction.id).where(of_model, Prediction.image_id == Image.id))

@@ -139,7 +139,9 @@ def _statement(session: Session, project_id: int, color_by: str) -> Any:
         model_id = current_id(session, project_id)
         said, only = (
             Prediction,
-            (Prediction.image_id == Image.id) & (Prediction.model_id == model_id),
+            (Prediction.image_id == Image.id)
+            & (Prediction.model_id == model_id)
+            & (Prediction.part == "fold"),  # the map is for choosing: the test set stays out
         )
     return select(Image.id, said.class_id).outerjoin(said, only).where(*mine).order_by(Image.id)
 

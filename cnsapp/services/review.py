@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.metrics import evaluate
@@ -16,12 +16,13 @@ from cnsapp.services.class_names import Output, classes_today
 from cnsapp.services.images import ImageItem
 from cnsapp.services.models import ModelView, as_today, changed_ids, get_model, means
 from cnsapp.services.scores import scores_json
-from db.models import Image, LabelEvent, Prediction
+from db.models import Image, LabelEvent, Model, Prediction
 from db.session import Store
 
 Truth = Literal["trained", "current"]
 Only = Literal["all", "wrong", "changed"]
 Order = Literal["confidence", "unsure"]
+Part = Literal["fold", "test"]  # held out of the model or fold that judged it; locked test set
 Cells = list[tuple[int | None, int, int]]  # (label, prediction, how many images)
 Ints = NDArray[np.int64]
 Key = tuple[object, ...]
@@ -33,8 +34,9 @@ class Confusion:
     """Counts of label against prediction, with the figures that follow from them.
 
     `counts[i][j]` are the images labelled ``class_ids[i]`` and predicted ``class_ids[j]``; every
-    prediction comes from a fold whose training part left the image out. Classes count as they do
-    today: labels and predictions of a class that was merged into another are that one's.
+    prediction comes from a fold whose training part left the image out, or all from the locked
+    test set: never both. Classes count as they do today: labels and predictions of a class that was
+    merged into another are that one's.
     """
 
     class_ids: list[int]
@@ -71,19 +73,34 @@ class ReviewItem(ImageItem):
         return (self.confidence, self.prediction_id)
 
 
-def confusion(store: Store, *, model_id: int, truth: Truth = "trained") -> Confusion:
-    """Count label against prediction, with the labels of the training or with those of today."""
+def confusion(
+    store: Store, *, model_id: int, truth: Truth = "trained", part: Part = "fold"
+) -> Confusion:
+    """Count label against prediction, with the labels of the training or with those of today.
+
+    Whoever shows the part `test` notes the look first (`services.splits.look`).
+    """
     model = get_model(store, model_id=model_id)
+    scores = model.metrics if part == "fold" else model.metrics.get("test") or {}
     with store.reading() as session:
-        changed = changed_ids(model).subquery()
+        changed = changed_ids(model).where(Prediction.part == part).subquery()
         n_changed = session.scalar(select(func.count()).select_from(changed)) or 0
         merged = [output.class_id for output in model.outputs] != model.class_ids
-        if not merged and (truth == "trained" or not n_changed):
-            counts, elsewhere = _matrix(_cells(session, model_id), model)
-            return _shown(model, counts, truth, n_changed, elsewhere, model.metrics)
+        if not merged and scores and (truth == "trained" or not n_changed):
+            counts, elsewhere = _matrix(_cells(session, model_id, part), model)
+            return _shown(model, counts, truth, n_changed, elsewhere, scores, part)
         newest = session.scalar(select(func.max(LabelEvent.id)))
-        key = (str(store.root), model_id, truth, newest, *model.class_names)
-        return _scored_anew(session, model, n_changed, truth, key)
+        key = (str(store.root), model_id, truth, part, newest, *model.class_names)
+        return _scored_anew(session, model, n_changed, truth, part, key)
+
+
+def test_split(store: Store, *, model_id: int) -> int | None:
+    """Return the split whose locked test set a model has answers for, or None."""
+    with store.reading() as session:
+        some = select(Prediction.id).where(
+            Prediction.model_id == model_id, Prediction.part == "test"
+        )
+        return session.scalar(select(Model.split_id).where(Model.id == model_id, exists(some)))
 
 
 def cell_images(
@@ -97,6 +114,7 @@ def cell_images(
     limit: int = 60,
     only: Only = "all",
     truth: Truth = "trained",
+    part: Part = "fold",
 ) -> list[ReviewItem]:
     """Return the images of one cell (None = all of a row or column), most confident ones first.
 
@@ -107,7 +125,7 @@ def cell_images(
     statement = (
         select(Prediction, Image)
         .join(Image, Image.id == Prediction.image_id)
-        .where(Prediction.model_id == model_id)
+        .where(Prediction.model_id == model_id, Prediction.part == part)
     )
     if true_class is not None:
         statement = statement.where(means(label, true_class, model))
@@ -141,10 +159,10 @@ def class_names(store: Store, *, model_id: int) -> dict[int, str]:
         return {i: there.name for i, there in classes_today(session, project_id).items()}
 
 
-def _cells(session: Session, model_id: int) -> Cells:
+def _cells(session: Session, model_id: int, part: Part) -> Cells:
     rows = session.execute(
         select(Prediction.label_class_id, Prediction.class_id, func.count())
-        .where(Prediction.model_id == model_id)
+        .where(Prediction.model_id == model_id, Prediction.part == part)
         .group_by(Prediction.label_class_id, Prediction.class_id)
     )
     return [(label_id, class_id, n) for label_id, class_id, n in rows]
@@ -165,14 +183,14 @@ def _places(model: ModelView) -> dict[int | None, int]:
 
 
 def _labels(
-    session: Session, model: ModelView, truth: Truth
+    session: Session, model: ModelView, truth: Truth, part: Part
 ) -> tuple[Ints, Ints, list[str | None]]:
     """Return label, prediction (as places in the matrix) and group of every image."""
     label: Any = Prediction.label_class_id if truth == "trained" else Image.current_class_id
     statement = (
         select(Image.group_key, label, Prediction.class_id, func.count())
         .join(Prediction, Prediction.image_id == Image.id)
-        .where(Prediction.model_id == model.id)
+        .where(Prediction.model_id == model.id, Prediction.part == part)
         .group_by(Image.group_key, label, Prediction.class_id)
     )
     if truth == "current":
@@ -233,6 +251,7 @@ def _shown(
     n_changed: int,
     n_elsewhere: int,
     scores: dict[str, Any],
+    part: Part,
 ) -> Confusion:
     interval = scores.get("balanced_accuracy_interval")
     names = {output.class_id: output.name for output in model.outputs}
@@ -249,7 +268,7 @@ def _shown(
         balanced_accuracy_interval=(interval[0], interval[1]) if interval else None,
         accuracy=scores.get("accuracy"),
         n_groups=scores.get("n_groups"),
-        scheme=str(model.metrics.get("scheme", "")),
+        scheme=str(model.metrics.get("scheme", "")) if part == "fold" else "locked test set",
         per_class=[
             {**row, "name": names.get(row["class_id"], row["name"])}
             for row in scores.get("per_class", [])
@@ -258,19 +277,20 @@ def _shown(
 
 
 def _scored_anew(
-    session: Session, model: ModelView, n_changed: int, truth: Truth, key: Key
+    session: Session, model: ModelView, n_changed: int, truth: Truth, part: Part, key: Key
 ) -> Confusion:
     """Score the same predictions against other labels or classes; kept until the next label."""
     known = _kept.get(key)  # one look: other people's pages run beside this one
     if known is not None:
         return known
-    true, said, groups = _labels(session, model, truth)
+    true, said, groups = _labels(session, model, truth, part)
     found = evaluate(true, said, len(model.outputs), groups)
     ids = [output.class_id for output in model.outputs]
     scores = scores_json(found, ids, [output.name for output in model.outputs])
     counts = np.array(found.confusion, dtype=np.int64)
-    n_elsewhere = int(model.metrics.get("n", found.n)) - found.n
-    made = _shown(model, counts, truth, n_changed, n_elsewhere, scores)
+    of_part = select(func.count()).where(Prediction.model_id == model.id, Prediction.part == part)
+    n_elsewhere = (session.scalar(of_part) or 0) - found.n
+    made = _shown(model, counts, truth, n_changed, n_elsewhere, scores, part)
     _kept.clear()  # one is enough: the next label makes it stale
     _kept[key] = made
     return made

@@ -162,7 +162,9 @@ class Reader:
                 select(Image, Prediction.probabilities, Prediction.fold)
                 .outerjoin(
                     Prediction,
-                    (Prediction.image_id == Image.id) & (Prediction.model_id == model.id),
+                    (Prediction.image_id == Image.id)
+                    & (Prediction.model_id == model.id)
+                    & (Prediction.part == "fold"),
                 )
                 .where(Image.slide_id == slide.id, Image.status == "ok")
                 .order_by(Image.tile_y, Image.tile_x, Image.id)

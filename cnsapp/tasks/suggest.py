@@ -24,6 +24,7 @@ from cnsapp.ml.suggest import Guesses, suggest
 from cnsapp.services import suggestion_runs
 from cnsapp.services.looks_label import CLEAR_ACTION
 from cnsapp.services.queue_rules import RANDOM_ACTION
+from cnsapp.services.splits import test_ids
 from cnsapp.tasks.resources import extractor_of, feature_store, key_of
 from cnsapp.tasks.suggest_rows import begin_run, finish_run, store_guesses
 from db.models import Image, LabelEvent
@@ -135,7 +136,10 @@ def _nothing(newest: int, reason: str) -> dict[str, Any]:
 
 
 def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
-    """Return the newest label event, and the labelled images; read in this order."""
+    """Return the newest label event, and the labelled images; read in this order.
+
+    Images of a locked test set are not among them: they are suggested for, and never learnt from.
+    """
     with store.reading() as session:
         newest = session.scalar(select(func.max(LabelEvent.id))) or 0
         rows = session.execute(
@@ -155,6 +159,7 @@ def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
             .order_by(Image.id)
         ).all()
         together = _accepted_together(session, project_id)
+        locked = test_ids(session, project_id)
     return newest, [
         Labelled(
             i,
@@ -166,7 +171,7 @@ def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
             easy=action.startswith(CLEAR_ACTION),
         )
         for i, cls, group, name, action in rows
-        if cls is not None
+        if cls is not None and i not in locked
     ]
 
 

@@ -30,8 +30,8 @@ PROBLEMS = {
     "near": Problem(
         "Near duplicates",
         "pair",
-        "Resaved, resized, turned, mirrored or recoloured: a split may tear them apart, and"
-        " the score is too good.",
+        "Resaved, resized, turned, mirrored or recoloured. Folds and splits keep them on one side;"
+        " they still count twice.",
     ),
     "conflict": Problem(
         "Copies with different labels",
@@ -41,8 +41,8 @@ PROBLEMS = {
     "groups": Problem(
         "Copies in different groups",
         "pair",
-        "The same picture in two patients or slides: one group leaks into the other, "
-        "whatever the split.",
+        "The same picture in two patients or slides: training takes the two groups for one, "
+        "unless the pictures are set apart.",
     ),
     "blurred": Problem(
         "Blurred",

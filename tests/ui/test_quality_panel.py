@@ -54,7 +54,7 @@ def test_before_anything_was_looked_at_the_view_says_what_it_is_for(
 
 def test_problems_are_listed_with_their_number_and_why(screen: Screen, looked_at: World) -> None:
     open_quality(screen)
-    assert "1 pair" in screen.words and "a split may tear them apart" in screen.words
+    assert "1 pair" in screen.words and "splits keep them on one side" in screen.words
     assert "Looked for and not found: exact duplicates" in screen.words
     assert screen.has("quality_look_near") and not screen.has("quality_look_exact")
     assert not screen.errors and looked_at.project_id
