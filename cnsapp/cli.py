@@ -20,6 +20,7 @@ import typer
 from cnsapp import (
     cli_backbones,
     cli_classes,
+    cli_controls,
     cli_data,
     cli_evaluate,
     cli_files,
@@ -31,6 +32,7 @@ from cnsapp import (
     cli_quality,
     cli_queue,
     cli_reading,
+    cli_splits,
     cli_suggest,
     cli_system,
     cli_take,
@@ -48,8 +50,8 @@ cli = typer.Typer(
 )
 PARTS = (
     cli_system, cli_data, cli_classes, cli_files, cli_labelling, cli_reading, cli_quality,
-    cli_queue, cli_looks, cli_people, cli_suggest, cli_backbones, cli_learn, cli_models,
-    cli_evaluate, cli_take,
+    cli_queue, cli_looks, cli_people, cli_suggest, cli_backbones, cli_splits, cli_learn,
+    cli_models, cli_evaluate, cli_controls, cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)

@@ -7,7 +7,7 @@ import streamlit as st
 from cnsapp.services import models, training
 from cnsapp.services.projects import ProjectView
 from cnsapp.services.training import Readiness
-from cnsapp.ui import figures, frame, train_choice, train_live
+from cnsapp.ui import figures, frame, split_panel, train_choice, train_live
 from cnsapp.ui.frame import Here
 from cnsapp.ui.train_results import newest_result, past_runs
 from cnsapp.ui.train_start import start
@@ -36,6 +36,8 @@ def train_view(here: Here, project: ProjectView) -> None:
     train_live.watch(here, runs)
     if choice is not None:
         train_choice.advanced(here, project, choice)
+    with st.expander(split_panel.title(here, project), key="split_panel"):
+        split_panel.draw(here, project)
     newest_result(here, project, is_running=bool(runs))
     past_runs(here, project)
 

@@ -10,8 +10,11 @@ from sqlalchemy.orm import Session
 from cnsapp.domain.parts import PARTS
 from cnsapp.domain.readiness import PartCount, assess_parts
 from cnsapp.domain.splits import BY_COLUMN, BY_GROUP
+from cnsapp.services.metadata import list_names
 from cnsapp.services.split_rows import fold
-from db.models import DataSplit, Image, LabelClass, SplitMember
+from db.models import DataSplit, Image, LabelClass, NearPair, SplitMember
+from db.queries import groups_among, read_tally
+from db.session import Store
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,30 @@ def count_parts(session: Session, split: DataSplit) -> PartCounts:
         has_groups=bool(groups),
         said=assess_parts(counted, used, grouped=grouped),
     )
+
+
+@dataclass(frozen=True)
+class Ties:
+    """What of a project belongs together, to be told before a split is made."""
+
+    n_images: int
+    n_groups: int
+    n_alone: int  # images without a group
+    n_pairs: int  # near-duplicates and copies that nobody set apart
+    columns: list[str]  # of the metadata, to divide by
+
+
+def count_ties(store: Store, *, project_id: int) -> Ties:
+    """Return what would be kept together; a few short counts."""
+    in_use = (Image.project_id == project_id, Image.status == "ok")
+    with store.reading() as session:
+        groups = {fold(group, {}) for group in session.scalars(groups_among(*in_use))}
+        alone = session.scalar(select(func.count()).where(*in_use, Image.group_key.is_(None)))
+        pairs = session.scalar(
+            select(func.count()).where(
+                NearPair.project_id == project_id, NearPair.answer != "apart"
+            )
+        )
+        n = read_tally(session, project_id).get("images", 0)
+    names = list_names(store, project_id=project_id)
+    return Ties(n, len(groups - {None}), alone or 0, pairs or 0, names)

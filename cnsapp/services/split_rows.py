@@ -14,7 +14,7 @@ from cnsapp.domain.names import name_key
 from cnsapp.domain.parts import PARTS, TEST, TRAIN
 from cnsapp.domain.splits import BY_COLUMN, BY_GROUP
 from cnsapp.domain.together import joined, says_whose, units_of
-from cnsapp.errors import InvalidInputError
+from cnsapp.errors import InvalidInputError, NotFoundError
 from db.models import DataSplit, Image, ImageMeta, NearPair, SplitMember
 from db.queries import chunks, insert_new
 from db.session import Store
@@ -170,6 +170,17 @@ def _unplaced(
             SplitMember.image_id.is_(None),
         )
     )
+
+
+def get_row(session: Session, split_id: int, project_id: int | None = None) -> DataSplit:
+    """Return the row of a split; raise NotFoundError when there is none (in that project)."""
+    row = session.get(DataSplit, split_id)
+    if row is None or project_id not in (None, row.project_id):
+        where = " in this project" if project_id is not None else ""
+        raise NotFoundError(
+            f"There is no split number {split_id}{where}.", "", "List them with `split list`."
+        )
+    return row
 
 
 def active_row(session: Session, project_id: int) -> DataSplit | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select, update
@@ -24,15 +23,21 @@ from cnsapp.domain.parts import (
     divide,
 )
 from cnsapp.domain.splits import BY_COLUMN, BY_GROUP, SCHEMES
-from cnsapp.domain.together import joined, joined_if_sound, says_whose, units_of
 from cnsapp.errors import InvalidInputError, NotFoundError
-from cnsapp.services.split_counts import PartCounts, count_parts
+from cnsapp.services.split_counts import PartCounts, Ties, count_parts, count_ties
+from cnsapp.services.split_pins import (
+    PinChange,
+    find_members,
+    list_pinned,
+    pin_images,
+    unpin_images,
+)
 from cnsapp.services.split_rows import (
     Row,
     active_row,
     assign_new,
     count_unplaced,
-    parts_of,
+    get_row,
     picture_keys,
     read_column,
     read_rows,
@@ -40,14 +45,14 @@ from cnsapp.services.split_rows import (
 )
 from cnsapp.services.split_uses import UseView, count_uses, look, n_uses, note_use, uses
 from db.models import DataSplit, Image, Project, SplitMember
-from db.queries import chunks
 from db.session import Store
 
 __all__ = [
     "DEFAULT_SHARES", "PARTS", "TEST", "TRAIN", "VALIDATION", "PartCounts", "PinChange",
-    "SplitView", "UseView", "activate", "active_split", "assign_new", "count_uses", "create_split",
-    "deactivate", "find_active", "get_split", "list_pinned", "list_splits", "look", "n_uses",
-    "note_use", "part_counts", "pin_images", "test_ids", "unpin_images", "uses",
+    "SplitView", "Ties", "UseView", "activate", "active_split", "assign_new", "count_ties",
+    "count_uses", "create_split",
+    "deactivate", "find_active", "find_members", "get_split", "list_pinned", "list_splits", "look",
+    "n_uses", "note_use", "part_counts", "pin_images", "test_ids", "unpin_images", "uses",
 ]  # fmt: skip
 
 
@@ -80,14 +85,6 @@ class SplitView:
     def grouped(self) -> bool:
         """Whether groups were kept whole."""
         return self.scheme in (BY_GROUP, BY_COLUMN)
-
-
-@dataclass(frozen=True)
-class PinChange:
-    """How many images were pinned, and how many changed sides with them."""
-
-    n_pinned: int
-    n_moved: int
 
 
 def create_split(
@@ -197,7 +194,7 @@ def list_splits(store: Store, *, project_id: int) -> list[SplitView]:
 def get_split(store: Store, *, split_id: int, project_id: int | None = None) -> SplitView:
     """Return one split; raise NotFoundError when there is none (in that project)."""
     with store.reading() as session:
-        return _view(session, _row(session, split_id, project_id))
+        return _view(session, get_row(session, split_id, project_id))
 
 
 def active_split(store: Store, *, project_id: int) -> SplitView | None:
@@ -230,7 +227,7 @@ def test_ids(session: Session, project_id: int) -> set[int]:
 def activate(store: Store, *, split_id: int) -> SplitView:
     """Let training follow a split; images that came since get a part in it."""
     with store.writing() as session:
-        row = _row(session, split_id)
+        row = get_row(session, split_id)
         _activate(session, row.project_id, split_id)
     assign_new(store, row.project_id)
     return get_split(store, split_id=split_id)
@@ -247,118 +244,7 @@ def deactivate(store: Store, *, project_id: int) -> None:
 def part_counts(store: Store, *, split_id: int) -> PartCounts:
     """Return how many images and groups of each class every part holds."""
     with store.reading() as session:
-        return count_parts(session, _row(session, split_id))
-
-
-def pin_images(
-    store: Store, *, split_id: int, image_ids: Sequence[int], part: str | None = None
-) -> PinChange:
-    """Have images, and what belongs to them, stay in their part when a new split is made.
-
-    With `part` they are moved first, with their group and near-duplicates: between train and
-    validation only.
-
-    Raises
-    ------
-    InvalidInputError
-        An image would enter or leave the locked test set, or has no part in this split.
-    """
-    if part is not None and part not in PARTS:
-        raise InvalidInputError(f"There is no part “{part}”.", "", f"Use {', '.join(PARTS)}.")
-    with store.writing() as session:
-        split = _row(session, split_id)
-        parts = parts_of(session, split_id)
-        _check_members(session, image_ids, parts)
-        moved: list[int] = []
-        if part is not None:
-            _refuse_test(session, image_ids, parts, part)
-            tied = _tied(session, split, image_ids)
-            moved = [i for i in tied if parts.get(i) not in (None, TEST, part)]
-        for some in chunks(moved):
-            session.execute(_members(split_id, some).values(part=part))
-        for some in chunks(sorted(set(image_ids))):
-            session.execute(_members(split_id, some).values(pinned=True))
-    return PinChange(len(set(image_ids)), len(moved))
-
-
-def unpin_images(store: Store, *, split_id: int, image_ids: Sequence[int]) -> int:
-    """Remove pins; the images stay where they are in this split. Return how many were pinned."""
-    n = 0
-    with store.writing() as session:
-        _row(session, split_id)
-        for some in chunks(sorted(set(image_ids))):
-            pinned = SplitMember.pinned.is_(True)
-            done = session.execute(
-                _members(split_id, some)
-                .where(pinned)
-                .values(pinned=False)
-                .returning(SplitMember.image_id)
-            )
-            n += len(done.all())
-    return n
-
-
-def list_pinned(
-    store: Store, *, split_id: int, limit: int = 200
-) -> list[tuple[int, str, str | None, str]]:
-    """Return the pinned images of a split: number, name, group, part."""
-    with store.reading() as session:
-        rows = session.execute(
-            select(Image.id, Image.file_name, Image.group_key, SplitMember.part)
-            .join(SplitMember, SplitMember.image_id == Image.id)
-            .where(SplitMember.split_id == split_id, SplitMember.pinned.is_(True))
-            .order_by(Image.id)
-            .limit(limit)
-        )
-        return [(i, name, group, part) for i, name, group, part in rows]
-
-
-def _members(split_id: int, image_ids: Sequence[int]) -> Any:
-    return update(SplitMember).where(
-        SplitMember.split_id == split_id, SplitMember.image_id.in_(image_ids)
-    )
-
-
-def _check_members(session: Session, image_ids: Sequence[int], parts: Mapping[int, str]) -> None:
-    outside = next((i for i in image_ids if i not in parts), None)
-    if outside is not None:
-        name = session.scalar(select(Image.file_name).where(Image.id == outside))
-        raise InvalidInputError(
-            f"{name or f'Image {outside}'} has no part in this split.",
-            "It is excluded, or came after the split.",
-            "New images get their part at the next training.",
-        )
-
-
-def _refuse_test(
-    session: Session, image_ids: Sequence[int], parts: Mapping[int, str], part: str
-) -> None:
-    caught = next((i for i in image_ids if (parts[i] == TEST) != (part == TEST)), None)
-    if caught is None:
-        return
-    name = session.scalar(select(Image.file_name).where(Image.id == caught))
-    raise InvalidInputError(
-        f"{name} cannot {'enter' if part == TEST else 'leave'} the test set: it was locked when "
-        "the split was made.",
-        "A test set that is chosen by hand, or after a look at its images, proves nothing.",
-        "Make a new split; looks at test images that both share keep counting.",
-    )
-
-
-def _tied(session: Session, split: DataSplit, image_ids: Sequence[int]) -> list[int]:
-    """Return the images that go where these go: their groups and near-duplicates."""
-    rows = read_rows(session, split.project_id)
-    whole = split.scheme in (BY_GROUP, BY_COLUMN)
-    groups = [r.group if whole or not says_whose(r.group) else None for r in rows]
-    units = units_of(groups)
-    if split.scheme == BY_COLUMN:
-        values = read_column(session, split.project_id, str(split.settings.get("column", "")))
-        units = joined(units, [values.get(row.id) for row in rows])
-    keys = picture_keys(session, split.project_id, [r.id for r in rows], [r.sha256 for r in rows])
-    units, _ = joined_if_sound(units, keys)
-    wanted = set(image_ids)
-    chosen = {u for u, row in zip(units.tolist(), rows, strict=True) if row.id in wanted}
-    return [row.id for u, row in zip(units.tolist(), rows, strict=True) if u in chosen]
+        return count_parts(session, get_row(session, split_id))
 
 
 def _pins(session: Session, project_id: int) -> dict[int, str]:
@@ -407,16 +293,6 @@ def _activate(session: Session, project_id: int, split_id: int) -> None:
         .where(DataSplit.project_id == project_id)
         .values(active=DataSplit.id == split_id)
     )
-
-
-def _row(session: Session, split_id: int, project_id: int | None = None) -> DataSplit:
-    row = session.get(DataSplit, split_id)
-    if row is None or project_id not in (None, row.project_id):
-        where = " in this project" if project_id is not None else ""
-        raise NotFoundError(
-            f"There is no split number {split_id}{where}.", "", "List them with `split list`."
-        )
-    return row
 
 
 def _view(session: Session, row: DataSplit) -> SplitView:
