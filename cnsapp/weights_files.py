@@ -149,6 +149,15 @@ def weights_state(backbone_id: str, weights_dir: Path | None = None) -> WeightsS
     return WeightsState(facts, None, looked_for, problem, _remedy(facts, weights_dir))
 
 
+def sign_of_weights(backbone_id: str, weights_dir: Path | None = None) -> str:
+    """Return a short text that changes when the weights, or the card beside them, are replaced."""
+    path = weights_state(backbone_id, weights_dir).path
+    if path is None:
+        return ""
+    files = [file for file in (path, path.with_suffix(".json")) if file.is_file()]
+    return " ".join(f"{f}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
+
+
 def require_weights(backbone_id: str, weights_dir: Path | None = None) -> WeightsState:
     """Return the same, or raise InvalidInputError when the network can not be loaded here."""
     state = weights_state(backbone_id, weights_dir)

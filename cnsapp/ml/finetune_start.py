@@ -104,7 +104,8 @@ def load_base(
     if not pretrained:
         begin_afresh(net, recipe.seed)
     on_cpu = device.name == "cpu"
-    n_still = choose_frozen(recipe.frozen_stages, net.names, pretrained=pretrained, on_cpu=on_cpu)
+    wish = max(0, recipe.frozen_stages) if net.in_one_piece else recipe.frozen_stages
+    n_still = choose_frozen(wish, net.names, pretrained=pretrained, on_cpu=on_cpu)
     still = None
     if n_still:
         still = fused(net.until(net.names[:n_still]).eval(), 2 * loaded.row.min_size)

@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cnsapp.domain.backbones import too_small
 from cnsapp.errors import InvalidInputError
 from cnsapp.ml.convolution import ConvAct
+from cnsapp.ml.tokens import WholeFirst
 
 Stages = list[tuple[str, list[nn.Module]]]
 
@@ -64,6 +65,11 @@ class StageNet(nn.Module):
                 f"It is built for exactly {self.only_size} px.",
                 f"Leave the image size at {self.only_size}, or choose another backbone.",
             )
+
+    @property
+    def in_one_piece(self) -> bool:
+        """Whether all layers are in the first stage, so that none can be frozen by itself."""
+        return any(isinstance(module, WholeFirst) for module in self.modules())
 
     def until(self, stages: Sequence[str]) -> StageNet:
         """Return the chain up to the last of these stages; the layers are shared with this one."""

@@ -115,7 +115,15 @@ def _taken(n: int) -> torch.Tensor:
     tokens: torch.Tensor | None = getattr(_beside, "tokens", None)
     if tokens is None or len(tokens) != n:
         raise RuntimeError("stages of a transformer run one after another, on the same images")
-    return tokens
+    return _usable(tokens)
+
+
+def _usable(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that may take part in gradients, wherever it was made.
+
+    Fine-tuning runs the frozen stages in inference mode and goes on outside of it.
+    """
+    return x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x
 
 
 class WholeFirst(nn.Module):
@@ -150,4 +158,4 @@ class LaterMap(nn.Module):
         if found is None or len(found) != len(x):
             raise RuntimeError("stages of a network run one after another, on the same images")
         _beside.maps[self.index] = None  # its memory is not held any longer than it is needed
-        return found
+        return _usable(found)

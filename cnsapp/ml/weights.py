@@ -17,6 +17,7 @@ from cnsapp.errors import CnsError, InvalidInputError
 StateDict = dict[str, torch.Tensor]
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which trainers keep the weights
 COUNTER = "num_batches_tracked"  # of a normalisation; older files lack it, and nothing reads it
+HEADS = ("fc.", "head.", "heads.", "classifier.")  # what classifiers are called, if no layer is
 SPARE = ("mask_token",)  # keys of a training that a network in use has no need of
 
 
@@ -108,7 +109,8 @@ def load_body(
     """
     prefixes = tuple(head_keys)
     wanted = {key: value for key, value in net.state_dict().items() if not _starts(key, prefixes)}
-    left_out = [key for key in state if _starts(key, prefixes) or key in SPARE]
+    heads = (*prefixes, *(p for p in HEADS if not any(key.startswith(p) for key in wanted)))
+    left_out = [key for key in state if _starts(key, heads) or key in SPARE]
     given = {key: value for key, value in state.items() if key not in left_out}
     for key, value in wanted.items():
         if key.endswith(COUNTER) and key not in given:

@@ -19,10 +19,12 @@ from cnsapp.ml.predict import Predictor
 from cnsapp.ml.preprocess import Pixels
 from cnsapp.services.images import reading_rule
 from cnsapp.services.models import ModelView, check_model_file
+from cnsapp.weights_files import sign_of_weights
 
 KEPT_MODELS = 3
+KEPT_NETWORKS = 3  # for features: a search over all backbones must not fill the memory
 _lock = threading.Lock()
-_extractors: dict[tuple[str, str], FeatureExtractor] = {}
+_extractors: OrderedDict[tuple[str, str, str], FeatureExtractor] = OrderedDict()
 _models: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
 
 
@@ -61,12 +63,17 @@ def device_of(app: App) -> Device:
 
 
 def extractor_of(app: App, backbone: str) -> FeatureExtractor:
-    """Return the feature network of a backbone, built once a process."""
-    device = device_of(app)
+    """Return the feature network of a backbone, built once a process and file of weights."""
+    device, folder = device_of(app), app.store.path("weights")
     with _lock:
-        key = (backbone, device.name)
+        key = (backbone, device.name, sign_of_weights(backbone, folder))
         if key not in _extractors:
-            _extractors[key] = FeatureExtractor(backbone, device, app.store.path("weights"))
+            for other in [k for k in _extractors if k[:2] == key[:2]]:
+                del _extractors[other]  # the file was replaced
+            _extractors[key] = FeatureExtractor(backbone, device, folder)
+            while len(_extractors) > KEPT_NETWORKS:
+                _extractors.popitem(last=False)
+        _extractors.move_to_end(key)
         return _extractors[key]
 
 
