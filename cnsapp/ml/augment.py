@@ -150,9 +150,11 @@ def restain(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.
     """
     dyes = stain_matrix().to(x.device)  # (3, 3): dyes @ matrix = optical density
     mix = torch.linalg.inv(dyes) @ (scale[:, :, None] * dyes)  # (B, 3, 3)
-    density = -((x + 1) / 256).log().flatten(1, 2)  # (B, cells, 3); 0 where white
-    density = torch.baddbmm((shift @ dyes)[:, None], density, mix)
-    return ((-density).exp() * 256 - 1).view_as(x)
+    # density = log(256) - log(x + 1), mixed and turned back into light; what does not depend on
+    # the pixel stands before the exponential
+    white = (-math.log(256) * mix.sum(1) - shift @ dyes).exp() * 256  # (B, 3)
+    light = (x + 1).log_().flatten(1, 2) @ mix  # (B, cells, 3)
+    return light.exp_().mul_(white[:, None]).sub_(1).view_as(x)
 
 
 @cache

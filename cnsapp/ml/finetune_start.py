@@ -68,7 +68,7 @@ class Base:
     @cached_property
     def width(self) -> int:
         """How many columns a head reads."""
-        side = self.net.only_size or max(self.row.min_size, self.net.min_size)
+        side = probe_side(self.row)
         with torch.inference_mode():
             maps = self.net(torch.zeros(1, 3, side, side))
         pairs = zip(self.net.names, maps, strict=True)
@@ -108,13 +108,18 @@ def load_base(
     n_still = choose_frozen(wish, net.names, pretrained=pretrained, on_cpu=on_cpu)
     still = None
     if n_still:
-        still = fused(net.until(net.names[:n_still]).eval(), 2 * loaded.row.min_size)
+        still = fused(net.until(net.names[:n_still]).eval(), probe_side(loaded.row))
         still = still.to(device.torch).requires_grad_(False)
     lead_autocast, autocast = number_formats(recipe.precision, device, net, n_still)
     return Base(
         loaded.row, net, still, n_still, loaded.weights_hash, pretrained, lead_autocast, autocast,
         norms_learn=not pretrained or recipe.batch_norms == "learn",
     )  # fmt: skip
+
+
+def probe_side(row: Backbone) -> int:
+    """Return the side in pixels of a small input that the network can read."""
+    return row.only_size or 2 * row.min_size
 
 
 def begin_afresh(net: nn.Module, seed: int) -> None:
@@ -125,6 +130,8 @@ def begin_afresh(net: nn.Module, seed: int) -> None:
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def number_formats(
@@ -195,7 +202,7 @@ def columns_of(
     cancelled: Callable[[], bool] | None = None,
 ) -> Floats:
     """Return what a head reads of rows of pictures, (n, D)."""
-    net = fused(base.net, 2 * base.row.min_size).to(device.torch)
+    net = fused(base.net, probe_side(base.row)).to(device.torch)
     prepare = base.prepare(data.size)
     read = [name in base.row.head_stages for name in net.names]
 

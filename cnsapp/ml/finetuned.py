@@ -103,7 +103,7 @@ class FittedNetwork:
     @cached_property
     def _ready(self) -> QuickNet:
         """The network as prediction runs it."""
-        net = fused(self.net, 2 * self.row.min_size)
+        net = fused(self.net, self.row.only_size or 2 * self.row.min_size)
         return QuickNet(net, self.stages, self.head).to(self.device.torch)
 
     def logits(
