@@ -17,7 +17,14 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from cnsapp.domain.resampling import Interval, percentiles, resampled_sums, unit_numbers
+from cnsapp.domain.resampling import (
+    Interval,
+    percentiles,
+    resampled_sums,
+    unit_numbers,
+    widened,
+    wilson_interval,
+)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -144,6 +151,7 @@ def compare(
     hits = said == true  # (M, N)
     drawn = _resampled(true, hits, n_classes, units, seed, n_resamples)  # (M, R) or None
     scores = [_score(true, right, n_classes) for right in hits]
+    n_units = int(units.max()) + 1 if len(units) else 0
     pairs = [
         _pair(a, b, true, said, hits, n_classes, units, scores, drawn, grouped, seed)
         for a, b in combinations(range(len(said)), 2)
@@ -151,9 +159,12 @@ def compare(
     adjusted = holm([pair.p_value for pair in pairs])
     return Compared(
         n=len(true),
-        n_groups=int(units.max()) + 1 if grouped else None,
+        n_groups=n_units if grouped else None,
         scores=scores,
-        intervals=[None if drawn is None else percentiles(drawn[m]) for m in range(len(said))],
+        intervals=[
+            None if drawn is None else widened(percentiles(drawn[m]), scores[m], n_units)
+            for m in range(len(said))
+        ],
         accuracies=[float(right.mean()) if len(true) else None for right in hits],
         pairs=[replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True)],
     )
@@ -260,7 +271,7 @@ def _pair(
         first=a,
         second=b,
         difference=None if first is None or second is None else first - second,
-        interval=None if apart is None else percentiles(apart),
+        interval=None if apart is None else _honest(apart, first, second, units),
         standard_error=None if apart is None else float(np.nanstd(apart)),
         both=int((one & two).sum()),
         only_first=only_first,
@@ -271,6 +282,22 @@ def _pair(
         test=SWAPS if grouped else MCNEMAR,
         agreement=float((said[a] == said[b]).mean()) if len(true) else None,
     )
+
+
+def _honest(
+    apart: Floats, first: float | None, second: float | None, units: Ints
+) -> Interval | None:
+    """Return the interval of a difference, not a point where all groups (or images) agree."""
+    found = percentiles(apart)
+    if found is None or first is None or second is None or found[1] - found[0] > 1e-12:
+        return found
+    n_units, step = int(units.max()) + 1, abs(first - second)
+    sure = wilson_interval(step * n_units, n_units)  # the rule of three, in short
+    if sure is None:
+        return None
+    if step < 1e-12:
+        return -sure[1], sure[1]
+    return (sure[0], sure[1]) if first > second else (-sure[1], -sure[0])
 
 
 def _by_group(

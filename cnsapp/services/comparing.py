@@ -17,7 +17,7 @@ from cnsapp.domain.names import name_key
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.class_names import Output
 from cnsapp.services.images import ImageItem, items_in_order
-from cnsapp.services.models import ModelView, get_model
+from cnsapp.services.models import ModelView, get_model, told_apart
 from cnsapp.services.split_uses import look
 from db.models import Image, ImageEvent, LabelEvent, Prediction
 from db.session import Store
@@ -58,6 +58,11 @@ class Comparison:
     true: Ints = field(repr=False)  # (N,) places in `classes`
     answers: Ints = field(repr=False)  # (M, N) class ids as they count today
     sure: NDArray[np.float32] = field(repr=False)  # (M, N) confidence of the answers
+
+    @property
+    def names(self) -> list[str]:
+        """What the models are called, each name once."""
+        return list(told_apart(self.models).values())
 
     def pair(self, first: int, second: int) -> Pair:
         """Return what was found of two models, by their places."""
@@ -178,7 +183,7 @@ def images_apart(
 
 def in_words(comparison: Comparison, pair: Pair) -> str:
     """Return what a pair shows, in one sentence; "no difference" is said as such."""
-    first, second = (comparison.models[k].name for k in (pair.first, pair.second))
+    first, second = (comparison.names[k] for k in (pair.first, pair.second))
     if pair.difference is None:
         return f"“{first}” and “{second}”: nothing can be said, there are no images."
     if pair.p_holm is None or pair.interval is None:
@@ -187,7 +192,7 @@ def in_words(comparison: Comparison, pair: Pair) -> str:
             "about others."
         )
     low, high = pair.interval
-    spread = f"95 % interval {low:+.3f} to {high:+.3f}"
+    spread = f"95 % interval {signed(low)} to {signed(high)}"
     if pair.shown:
         better, worse = (first, second) if pair.difference > 0 else (second, first)
         return (
@@ -195,10 +200,15 @@ def in_words(comparison: Comparison, pair: Pair) -> str:
             f"({spread} for “{first}” less “{second}”), p = {shown_p(pair.p_holm)}."
         )
     return (
-        f"No difference shown between “{first}” and “{second}”: {pair.difference:+.3f} in balanced "
-        f"accuracy, {spread}, p = {shown_p(pair.p_holm)}. That is not the same as being equal: "
-        "differences within the interval are possible."
+        f"No difference shown between “{first}” and “{second}”: {signed(pair.difference)} in "
+        f"balanced accuracy, {spread}, p = {shown_p(pair.p_holm)}. That is not the same as being "
+        "equal: differences within the interval are possible."
     )
+
+
+def signed(value: float) -> str:
+    """Return a difference as one writes it, with its sign."""
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def shown_p(p: float) -> str:
@@ -371,9 +381,9 @@ def _notes(
     n_judged: Sequence[int],
     n_common: int,
 ) -> list[str]:
-    said = []
+    said, names = [], told_apart(models)
     if any(n != found.n for n in n_judged):
-        each = ", ".join(f"{m.name} {n:,}" for m, n in zip(models, n_judged, strict=True))
+        each = ", ".join(f"{names[m.id]} {n:,}" for m, n in zip(models, n_judged, strict=True))
         said.append(
             f"Compared on the {found.n:,} images that all of them judged {PART_WORDS[part]} "
             f"(judged in all: {each}); the figures differ from those of each model alone."
@@ -388,8 +398,8 @@ def _notes(
         others = [o.name for o in model.outputs if o.class_id not in common]
         if others:
             said.append(
-                f"“{model.name}” also knows {', '.join(others)}: such answers count as wrong here, "
-                "so its task was the harder one."
+                f"“{names[model.id]}” also knows {', '.join(others)}: such answers count as wrong "
+                "here, so its task was the harder one."
             )
     said.append("Right and wrong are told by the labels of today.")
     if found.pairs[0].test == MCNEMAR:
@@ -421,8 +431,8 @@ def _notes(
         chosen = model.settings.get("search")
         if isinstance(chosen, dict) and part == "fold":
             said.append(
-                f"“{model.name}” was chosen among {chosen.get('n_candidates')} candidates by these "
-                "very folds: its score is slightly too good."
+                f"“{names[model.id]}” was chosen among {chosen.get('n_candidates')} candidates by "
+                "these very folds: its score is slightly too good."
             )
     return said
 

@@ -101,6 +101,12 @@ def get_model(store: Store, *, model_id: int, project_id: int | None = None) -> 
         return _views(session, [row], row.project_id)[0]
 
 
+def told_apart(models: Sequence[ModelView]) -> dict[int, str]:
+    """Return the names of models by number; where two are called the same, with the number."""
+    names = [model.name for model in models]
+    return {m.id: m.name if names.count(m.name) == 1 else f"{m.name} (no. {m.id})" for m in models}
+
+
 def current_model(store: Store, *, project_id: int) -> ModelView:
     """Return the model that is used where none is named; raise NotFoundError without any.
 
@@ -143,6 +149,18 @@ def discard_unready(store: Store, *, job_id: int) -> None:
             session.execute(delete(Model).where(Model.id == model_id, Model.ready.is_(False)))
 
 
+def find_model_file(app: App, *, model: ModelView) -> Path:
+    """Return where a model's file is; raise CnsError when it is gone. Its content is not read."""
+    path = app.store.path(model.path)
+    if not path.is_file():
+        raise CnsError(
+            f"The file of model “{model.name}” is missing: {path}.",
+            "Nothing can be predicted or explained with it.",
+            "Put the file back from a backup, or train again.",
+        )
+    return path
+
+
 def check_model_file(app: App, *, model_id: int) -> Path:
     """Return the file of a model after comparing it with the SHA-256 noted when it was made.
 
@@ -152,13 +170,7 @@ def check_model_file(app: App, *, model_id: int) -> Path:
         The file is gone, or is not the one that was trained.
     """
     view = get_model(app.store, model_id=model_id)
-    path = app.store.path(view.path)
-    if not path.is_file():
-        raise CnsError(
-            f"The file of model “{view.name}” is missing: {path}.",
-            "Nothing can be predicted or explained with it.",
-            "Put the file back from a backup, or train again.",
-        )
+    path = find_model_file(app, model=view)
     if file_sha256(path) != view.sha256:
         raise CnsError(
             f"The file of model “{view.name}” was altered after training: {path}.",

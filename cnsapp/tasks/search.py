@@ -8,6 +8,7 @@ its own training.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,13 @@ class _Search:
             len(self._candidates), N_FOLDS, fine_tuned=fine_tuned,
             can_share=can_share(run, self._seed),
         )  # fmt: skip
+        courses = [lay_out(run, round_, self._seed, N_FOLDS) for round_ in rounds]
+        rounds = [
+            replace(round_, n_folds=len(course.judged))
+            for round_, course in zip(rounds, courses, strict=True)
+        ]
         left = list(range(len(self._candidates)))
-        for at in range(len(rounds)):
-            course = lay_out(run, rounds[at], self._seed, N_FOLDS)
+        for at, course in enumerate(courses):
             if not course.judged:
                 raise CnsError(
                     "The images cannot be cut into folds: no class has two groups.",
@@ -104,7 +109,7 @@ class _Search:
             if not scores:
                 break  # nothing was finished: the round before decides
             left = go_on(scores, self._simple()) if at + 1 < len(rounds) else left
-        winner, chosen = self._choose(run, rounds)
+        winner, chosen = self._choose(courses)
         return self._keep(winner, chosen)
 
     def _settled(self) -> FullRun:
@@ -206,7 +211,7 @@ class _Search:
         took = [t["seconds"] for t in self._trials if t["candidate"] == number]
         return float(took[-1]) if took else 0.0
 
-    def _choose(self, run: FullRun, rounds: list[Round]) -> tuple[int, dict[str, Any]]:
+    def _choose(self, courses: list[Course]) -> tuple[int, dict[str, Any]]:
         """Return the winner, and how it was chosen."""
         tried = [t for t in self._trials if t["state"] == TRIED]
         if not tried:
@@ -218,13 +223,13 @@ class _Search:
             )
         last = max(t["round"] for t in tried)
         final = [t for t in tried if t["round"] == last]
-        course = lay_out(run, rounds[last - 1], self._seed, N_FOLDS)
+        course = courses[last - 1]
         said = np.stack([unpack(t["answers"]) for t in final])
         rows = np.flatnonzero((said != NOT_JUDGED).all(0))
         true, said = course.labels[rows], said[:, rows]
         groups = course.groups
         mine = None if groups is None else [groups[int(i)] for i in rows]
-        n_classes = len(run.class_ids)
+        n_classes = len(course.run.class_ids)
         simple = [
             (float(self._candidates[t["candidate"]].simplicity), float(t["seconds"])) for t in final
         ]
@@ -245,7 +250,7 @@ class _Search:
             "n": figures["n"],
             "n_groups": figures["n_groups"],
             "round": last,
-            "rounds": len(rounds),
+            "rounds": len(courses),
             "nested_score": None
             if nested is None
             else _figures(course, nested[None], rows, self._seed)["score"],
@@ -254,7 +259,7 @@ class _Search:
             "seconds": round(sum(t["seconds"] for t in self._trials), 1),
             "budget_seconds": self._budget,
         }
-        return winner, chosen | {"said": _outcome(chosen, final, last, len(rounds))}
+        return winner, chosen | {"said": _outcome(chosen, final, last, len(courses))}
 
     def _keep(self, winner: int, chosen: dict[str, Any]) -> dict[str, Any]:
         """Train the winner on everything that may be learnt from, and note how it was chosen."""
@@ -262,11 +267,11 @@ class _Search:
         began = time.monotonic()
         made = find_result(app.store, job.id)
         if made is None:
-            options = {"seed": self._seed, "name": str(job.payload.get("name") or "")}
+            name = f"Best of {chosen['n_candidates']}"
             job.payload = {
                 "preset": candidate.preset,
                 "backbone": candidate.backbone,
-                "options": {**candidate.options, **{k: v for k, v in options.items() if v != ""}},
+                "options": {**candidate.options, "seed": self._seed, "name": name},
             }
             job.progress(TRIALS_UNTIL, f"Training the winner: {candidate.title}")
             if candidate.is_fine_tuned:

@@ -29,6 +29,7 @@ from cnsapp.tasks.features import compute
 from cnsapp.tasks.full_pictures import decode
 from cnsapp.tasks.full_run import FullRun
 from cnsapp.tasks.resources import extractor_of, feature_key, feature_store
+from cnsapp.tasks.snapshot import Labelled
 from cnsapp.tasks.train_quick import load_stages
 from cnsapp.weights_files import get_facts
 
@@ -36,6 +37,7 @@ Ints = NDArray[np.int64]
 NOT_JUDGED = -1
 N_PARTS = 4  # into which the images are cut: a round of half of them takes two
 VALIDATION = 0.15
+ENOUGH_IMAGES, ENOUGH_GROUPS = 100, 6  # that are judged, to rank candidates by
 
 
 class OutOfTime(Exception):
@@ -150,8 +152,18 @@ def lay_out(run: FullRun, round_: Round, seed: int, n_folds: int) -> Course:
         class_names=run.class_names,
         pictures=[i.picture for i in images],
     )
-    judged = sorted(part.fold for part in plan.parts if part.fold is not None)
-    return Course(run, rows, plan, tuple(judged[: round_.n_folds]))
+    folds = sorted(part.fold for part in plan.parts if part.fold is not None)
+    n = min(round_.n_folds, len(folds))
+    while n < len(folds) and not _tells(images, plan.folds < n):
+        n += 1  # few images are judged in more folds: they are soon learnt
+    return Course(run, rows, plan, tuple(folds[:n]))
+
+
+def _tells(images: list[Labelled], judged: NDArray[np.bool_]) -> bool:
+    """Say whether these images are enough to rank candidates by."""
+    mine = [image for image, chosen in zip(images, judged, strict=True) if chosen]
+    groups = {image.group or k for k, image in enumerate(mine)}
+    return len(mine) >= ENOUGH_IMAGES and len(groups) >= ENOUGH_GROUPS
 
 
 def learning_rows(run: FullRun) -> Ints:

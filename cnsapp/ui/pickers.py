@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from cnsapp.services.models import ModelView
+from cnsapp.services.models import ModelView, told_apart
 from cnsapp.ui import words
 
 MODEL = "model"
@@ -28,10 +28,11 @@ def choose_model(
     current = asked if asked in by_id else usual
     assert current is not None
     st.session_state[key] = current
+    names = told_apart(found)
     st.selectbox(
         label,
         list(by_id),
-        format_func=lambda model_id: _title(by_id[model_id]),
+        format_func=lambda model_id: _title(by_id[model_id], names[model_id]),
         key=key,
         on_change=_picked,
         args=(key,),
@@ -44,7 +45,7 @@ def _picked(key: str) -> None:
     st.query_params[MODEL] = str(st.session_state[key])
 
 
-def _title(model: ModelView) -> str:
+def _title(model: ModelView, name: str) -> str:
     score = words.figure(model.metrics.get("balanced_accuracy"), n=model.metrics.get("n"))
     standing = " · current" if model.is_current else " · archived" if model.archived else ""
-    return f"{model.name} · {score} · {words.ago(model.created_at)}{standing}"
+    return f"{name} · {score} · {words.ago(model.created_at)}{standing}"
