@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -12,8 +12,9 @@ from cnsapp.cli_io import JsonFlag, ProjectName, answer, opened, table, who
 from cnsapp.errors import CnsError, InvalidInputError
 
 if TYPE_CHECKING:
-    from cnsapp.services.evaluation import Evaluated
+    from cnsapp.services.evaluation import Evaluated, Part
     from cnsapp.services.evaluation_tables import Figure
+    from cnsapp.services.review import Truth
 
 
 def register(cli: typer.Typer) -> None:
@@ -62,11 +63,11 @@ def evaluate(
     found = evaluate_model(
         app.store,
         model_id,
-        part,
-        labels,
+        cast("Part", part),
+        cast("Truth", labels),
         by,
         who=who(None),
-        project_id=view.id,  # type: ignore[arg-type]
+        project_id=view.id,
     )
     facts: dict[str, Any] = plain(found)
     if out_file is not None:
@@ -117,8 +118,8 @@ def _lines(found: Evaluated) -> list[str]:
              _number(s.accuracy), s.n, _number(s.p_holm), s.verdict)
             for s in found.slices
         ]  # fmt: skip
-        head = (str(found.by), "balanced accuracy", "interval", "accuracy", "n", "p", "verdict")
-        lines += ["", *table(slices, head)]
+        titles = (str(found.by), "balanced accuracy", "interval", "accuracy", "n", "p", "verdict")
+        lines += ["", *table(slices, titles)]
     return lines
 
 

@@ -189,7 +189,7 @@ def bootstrap_interval(
     value = balanced_accuracy(confusion_matrix(true, pred, n_classes))
     holding = _units_holding(units, true, n_classes)
     scores = _nan_mean(_ratio(sums[:, n_classes:], sums[:, :n_classes]))
-    return widened(percentiles(scores), value, _harmonic(holding))
+    return widened(percentiles(scores), value, _harmonic(holding, int(units.max()) + 1))
 
 
 def evaluate(
@@ -253,18 +253,18 @@ def evaluate(
         n=len(true),
         n_groups=n_units if by_group else None,
         balanced_accuracy=_number(whole.balanced[0]),
-        interval=spread.resampled("balanced", _harmonic(spread.holding)),
+        interval=spread.resampled("balanced", spread.agreeing),
         interval_by="group" if by_group else "image",
         accuracy=_number(whole.accuracy[0]),
         per_class=[_class_score(spread, c) for c in range(k)],
         confusion=confusion_matrix(true, pred, k).tolist(),
         accuracy_interval=spread.share("accuracy", len(true), n_units),
         macro_f1=_number(whole.macro_f1[0]),
-        macro_f1_interval=spread.resampled("macro_f1", _harmonic(spread.holding)),
+        macro_f1_interval=spread.resampled("macro_f1", spread.agreeing),
         kappa=_number(whole.kappa[0]),
         mcc=_number(whole.mcc[0]),
-        kappa_interval=spread.resampled("kappa", _harmonic(spread.holding)),
-        mcc_interval=spread.resampled("mcc", _harmonic(spread.holding)),
+        kappa_interval=spread.resampled("kappa", spread.agreeing),
+        mcc_interval=spread.resampled("mcc", spread.agreeing),
         top2=None if second is None else _number(whole.top2[0]),
         top2_interval=None if second is None else spread.share("top2", len(true), n_units),
         systems=None if systems is None else _system_score(spread),
@@ -309,6 +309,11 @@ class _Spread:
     by_group: bool
     holding: Ints  # units that hold images of each class
     n_units: int
+
+    @property
+    def agreeing(self) -> float:
+        """How many units agree where all classes are right."""
+        return _harmonic(self.holding, self.n_units)
 
     def resampled(self, name: str, n_units: float, column: int | None = None) -> Interval | None:
         """Return the percentile interval of a figure, honest where all units agree."""
@@ -355,7 +360,7 @@ def _system_score(spread: _Spread) -> SystemScore:
     return SystemScore(
         n_systems=int((whole.system_n[0] > 0).sum()),
         balanced_accuracy=_number(whole.system_balanced[0]),
-        interval=spread.resampled("system_balanced", _harmonic(spread.holding)),
+        interval=spread.resampled("system_balanced", spread.agreeing),
         accuracy=_number(whole.system_accuracy[0]),
         accuracy_interval=spread.share("system_accuracy", n, spread.n_units),
         n_errors=n_errors,
@@ -390,10 +395,10 @@ def _units_holding(units: Ints, true: Ints, k: int) -> Ints:
     return np.bincount(pairs % k, minlength=k)
 
 
-def _harmonic(counts: Ints) -> float:
-    """Return how many units in one pot tell as much as these class by class."""
+def _harmonic(counts: Ints, n_units: int) -> float:
+    """Return how many units in one pot tell as much as these class by class, at most all."""
     held = counts[counts > 0]
-    return float(len(held) ** 2 / (1 / held).sum()) if len(held) else 0.0
+    return min(float(len(held) ** 2 / (1 / held).sum()), float(n_units)) if len(held) else 0.0
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

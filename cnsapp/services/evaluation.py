@@ -200,7 +200,7 @@ def _sign(session: Session, model: ModelView, truth: Truth) -> tuple[Hashable, .
         for table in (ClassEvent, ImageEvent)
     ]
     outputs = tuple((o.class_id, o.name, o.color, o.places) for o in model.outputs)
-    return (model.id, truth, newest_label, *of_project, outputs)
+    return (model.id, truth, newest_label, *of_project, outputs, _temperature(model))
 
 
 def _once(key: Hashable, make: Callable[[], Any]) -> Any:
