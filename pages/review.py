@@ -6,10 +6,10 @@ import re
 
 import streamlit as st
 
-from cnsapp.services import images, labels, models, projects, review, viewing
+from cnsapp.services import images, labels, models, projects, review, splits, viewing
 from cnsapp.services.models import Changes, ModelView
 from cnsapp.services.projects import ClassView, ProjectView
-from cnsapp.services.review import Confusion, Only, ReviewItem, Truth
+from cnsapp.services.review import Confusion, Only, Part, ReviewItem, Truth
 from cnsapp.ui import figures, frame, words
 from cnsapp.ui.components import Place, matrix
 from cnsapp.ui.frame import Here
@@ -20,6 +20,8 @@ from cnsapp.ui.reading_note import say_read_otherwise
 CELL = "cell"  # in the address: "label class-predicted class", an empty side means all
 TRUTHS: dict[str, Truth] = {"Labels at training": "trained", "Labels of today": "current"}
 ONLY: dict[str, Only] = {"All": "all", "Wrong": "wrong", "Label changed": "changed"}
+FOLDS = "Held-out folds"
+PARTS: dict[str, Part] = {FOLDS: "fold", "Locked test set": "test"}
 FEW, FEW_HEIGHT = 10, 470  # a gallery of a few images needs no whole window
 Cell = tuple[int | None, int | None]  # (label, prediction) as class ids
 
@@ -40,14 +42,61 @@ def main() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="review_top"):
         model = choose_model(found, key="review_model")
         truth = choose_truth()
+        part = choose_part(here, model)
+    if part == "test" and not may_look(here, model):
+        return
     changed = models.labels_changed_since(here.app.store, model_id=model.id)
     say_changed(changed)
     say_read_otherwise(here, model)
-    confusion = review.confusion(here.app.store, model_id=model.id, truth=truth)
+    confusion = review.confusion(here.app.store, model_id=model.id, truth=truth, part=part)
     classes = projects.list_classes(here.app.store, project_id=project.id)
     with frame.guard():
-        score_and_matrix(model, confusion, classes)
-    wrong_ones(here, project, model, classes, truth)
+        score_and_matrix(model, confusion, classes, part)
+    wrong_ones(here, project, model, classes, truth, part)
+
+
+def choose_part(here: Here, model: ModelView) -> Part:
+    """Draw the choice between held-out folds and the locked test set, where there is one."""
+    if review.test_split(here.app.store, model_id=model.id) is None:
+        return "fold"
+    chosen = st.segmented_control(
+        "Images",
+        list(PARTS),
+        key="review_part",
+        default=FOLDS,
+        required=True,
+        help="Figures of the two are never mixed. Choose by the folds; publish the test set.",
+    )
+    return PARTS[chosen or FOLDS]
+
+
+def may_look(here: Here, model: ModelView) -> bool:
+    """Say what a look at the locked test set costs, and note it once somebody takes it."""
+    split_id = review.test_split(here.app.store, model_id=model.id) or 0
+    seen: set[int] = st.session_state.setdefault("review_looked", set())
+    if model.id in seen:
+        n = splits.count_uses(here.app.store, split_id=split_id)
+        st.caption(
+            f":material/lock: Locked test set of {frame.plain(model.name)}: looked at "
+            f"{words.times(n)}, this look included. Say so beside its score."
+        )
+        return True
+    n = splits.count_uses(here.app.store, split_id=split_id)
+    with st.container(border=True, key="review_locked"):
+        st.markdown(
+            f":material/lock: **The locked test set was looked at {words.times(n)} so far.** "
+            "Whoever looks and then changes labels, settings or the model makes its score a little "
+            "too good. The look is noted with your name and counted beside the score."
+        )
+        if st.button("Look at the test set", key="review_look", icon=":material/visibility:"):
+            with frame.guard():
+                splits.look(
+                    here.app.store, split_id=split_id, model_id=model.id, who=here.annotator,
+                    purpose="Review",
+                )  # fmt: skip
+                seen.add(model.id)
+                st.rerun()
+    return False
 
 
 def choose_truth() -> Truth:
@@ -87,7 +136,20 @@ def say_changed(changed: Changes) -> None:
             frame.go_to("pages/train.py")
 
 
-def score_and_matrix(model: ModelView, found: Confusion, classes: list[ClassView]) -> None:
+def how_scored(model: ModelView, found: Confusion, part: Part) -> str:
+    """Return the sentence that says which predictions the figures are made of."""
+    if part == "fold":
+        return figures.how_scored({**model.metrics, "n": found.n})
+    groups = f" from {words.plural(found.n_groups, 'group')}" if found.n_groups else ""
+    return (
+        f"Predictions of {words.plural(found.n, 'image')}{groups} of the locked test set: no "
+        "training and no choice has seen them."
+    )
+
+
+def score_and_matrix(
+    model: ModelView, found: Confusion, classes: list[ClassView], part: Part
+) -> None:
     """Draw the score, the matrix that opens the gallery, and the figures of every class."""
     left, right = st.columns([6, 5], gap="large")
     with left:
@@ -107,7 +169,7 @@ def score_and_matrix(model: ModelView, found: Confusion, classes: list[ClassView
                 "n": found.n,
             }
         )
-        st.caption(figures.how_scored({**model.metrics, "n": found.n}))
+        st.caption(how_scored(model, found, part))
         if found.n_elsewhere:
             st.caption(
                 f"{words.plural(found.n_elsewhere, 'image')} left out: no label any more, or one "
@@ -120,7 +182,12 @@ def score_and_matrix(model: ModelView, found: Confusion, classes: list[ClassView
 
 
 def wrong_ones(
-    here: Here, project: ProjectView, model: ModelView, classes: list[ClassView], truth: Truth
+    here: Here,
+    project: ProjectView,
+    model: ModelView,
+    classes: list[ClassView],
+    truth: Truth,
+    part: Part,
 ) -> None:
     """Draw the gallery of the chosen cell, most confidently wrong first."""
     with st.container(key="review_gallery"):
@@ -145,7 +212,7 @@ def wrong_ones(
         as_of = labels.high_water(here.app.store)
         counts = images.counts(here.app.store, project_id=project.id)
         only = ONLY[chosen or "All"]
-        items = turn_pages(here, model, cell, only, truth, pager)
+        items = turn_pages(here, model, cell, only, truth, part, pager)
         answer = labeller(
             key="review_labeller",
             mode="review",
@@ -170,10 +237,11 @@ def turn_pages(
     cell: Cell | None,
     only: Only,
     truth: Truth,
+    part: Part,
     place: st.delta_generator.DeltaGenerator,
 ) -> list[ReviewItem]:
     """Return the images of the page that the pager is at; draw the pager where one is needed."""
-    sign = f"{model.id}/{cell}/{only}/{truth}"
+    sign = f"{model.id}/{cell}/{only}/{truth}/{part}"
     if st.session_state.get("review_sign") != sign:
         st.session_state["review_sign"] = sign
         st.session_state["review_trail"] = [None]
@@ -188,6 +256,7 @@ def turn_pages(
         after=trail[-1],
         limit=PAGE_SIZE + 1,
         truth=truth,
+        part=part,
     )
     more = len(items) > PAGE_SIZE
     items = items[:PAGE_SIZE]

@@ -6,6 +6,7 @@ import streamlit as st
 
 from cnsapp.services import splits
 from cnsapp.services.projects import ProjectView
+from cnsapp.services.split_counts import ClassInParts
 from cnsapp.services.splits import PARTS, PartCounts, SplitView, Ties
 from cnsapp.ui import frame, words
 from cnsapp.ui.frame import Here
@@ -32,6 +33,7 @@ WHAT_FOR = (
 )
 STAYS = "Where it is"
 SHOWN_LOOKS, SHOWN_SAID = 8, 8
+WIDTH = 860  # pixels: figures stay near the names of their classes
 
 
 def title(here: Here, project: ProjectView) -> str:
@@ -94,24 +96,26 @@ def head(found: SplitView) -> None:
 def counts_table(counts: PartCounts, found: SplitView) -> None:
     """Draw classes by parts, with n and the groups they come from."""
     parts = [part for part in PARTS if found.n[part] or found.shares[part]]
-    columns = [Column("Class")]
-    for part in parts:
-        columns.append(Column(TITLES[part], number=True, help=MEANS[part]))
-        if counts.has_groups:
-            columns.append(Column("groups", number=True, help=f"Groups in {part}"))
+    columns = [
+        Column("Class"), *(Column(TITLES[p], number=True, help=MEANS[p]) for p in parts),
+    ]  # fmt: skip
     rows = []
     for row in (*counts.classes, counts.unlabelled, counts.together):
         if row is counts.unlabelled and not any(row.n.values()):
             continue
         name = swatch(row.color) + text(row.name) if row.color else f"<i>{text(row.name)}</i>"
-        cells = [name]
-        for part in parts:
-            n = row.n[part]
-            cells.append(f"{n:,}" if n else words.NONE)
-            if counts.has_groups:
-                cells.append(f"{row.n_groups[part]:,}" if n else "")
-        rows.append(cells)
-    table(columns, rows)
+        rows.append([name, *(_cell(row, part, counts) for part in parts)])
+    with st.container(width=WIDTH, key="split_counts"):
+        table(columns, rows)
+
+
+def _cell(row: ClassInParts, part: str, counts: PartCounts) -> str:
+    n, groups = row.n[part], row.n_groups[part]
+    if not n:
+        return words.NONE
+    if not counts.has_groups:
+        return f"{n:,}"
+    return f'{n:,} <span style="opacity:.6">from {words.plural(groups, "group")}</span>'
 
 
 def looks(here: Here, found: SplitView) -> None:
@@ -149,6 +153,7 @@ def make(here: Here, project: ProjectView) -> None:
     """Draw what would be kept together, the button, and the choices behind it."""
     ties = splits.count_ties(here.app.store, project_id=project.id)
     st.caption(frame.plain(what_ties(ties)))
+    place = st.container()
     with st.expander("Choose otherwise", key="split_choices"):
         left, middle, right = st.columns(3)
         validation = left.number_input(
@@ -167,13 +172,14 @@ def make(here: Here, project: ProjectView) -> None:
                 st.caption("This project has no columns: bring in a table under Images first.")
         name = st.text_input("Name", key="split_name", placeholder="Split 1", max_chars=200)
     train = 100 - int(validation) - int(test)
-    if st.button(
-        f"Lock away a test set: {max(train, 0)} / {validation} / {test}",
+    said = f"{validation} % validation, {test} % test" if validation else f"{test} % test"
+    pressed = place.button(
+        f"Lock a test set away: {max(train, 0)} % train, {said}",
         key="split_make",
         icon=":material/lock:",
         disabled=ties.n_images == 0,
-        help="Percent of the images for train, validation and test.",
-    ):
+    )
+    if pressed:
         with frame.guard(), st.spinner("Dividing the images…"):
             splits.create_split(
                 here.app.store,
@@ -194,6 +200,11 @@ def what_ties(ties: Ties) -> str:
     """Return what would be kept together and why, in words."""
     if ties.n_images == 0:
         return "There are no images yet."
+    if ties.n_groups == 1 and not ties.n_alone:
+        return (
+            "All images come from one group, and what belongs together is kept on one side: nothing "
+            "can be locked away. Give each patient or slide a group of its own, under Images."
+        )
     if ties.n_groups:
         said = (
             f"Kept together: the images of each of {words.plural(ties.n_groups, 'group')}, since a "
