@@ -6,7 +6,7 @@ import streamlit as st
 
 from cnsapp.services import models
 from cnsapp.services.models import ModelView
-from cnsapp.ui import evaluation_view, figures, frame, models_compare, search_panel
+from cnsapp.ui import controls_view, evaluation_view, figures, frame, models_compare, search_panel
 from cnsapp.ui.frame import Here
 from cnsapp.ui.models_actions import actions
 from cnsapp.ui.models_overview import overview
@@ -15,7 +15,7 @@ from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
 
 VIEWS = ("Models", "Compare", "Find the best")
-TABS = ("Figures", "How it was made", "File")
+TABS = ("Figures", "Controls", "How it was made", "File")
 
 
 def main() -> None:
@@ -60,7 +60,9 @@ def all_models(here: Here, found: list[ModelView]) -> None:
             "Show", TABS, key="model_tab", default="Figures", required=True,
             label_visibility="collapsed",
         )  # fmt: skip
-        if tab == "How it was made":
+        if tab == "Controls":
+            controls_view.draw(here, model)
+        elif tab == "How it was made":
             how_made(here, model)
         elif tab == "File":
             file_of(here, model)
