@@ -10,17 +10,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cnsapp.bootstrap import App
-from cnsapp.domain.backbones import check_pretrained, check_size
 from cnsapp.domain.readiness import ClassCount, assess
 from cnsapp.domain.recipe import DEFAULT_BACKBONE, make_recipe
 from cnsapp.domain.splits import BY_GROUP, no_groups_to_split_by
 from cnsapp.errors import InvalidInputError
 from cnsapp.jobs.states import ACTIVE
 from cnsapp.services import jobs
+from cnsapp.services.backbones import check_backbone
 from cnsapp.services.devices import check_wish
 from cnsapp.services.file_check import left_out
 from cnsapp.services.projects import ClassView, list_classes
-from cnsapp.weights_files import require_weights
 from db.models import Image, Job, Project
 from db.queries import groups_among, read_tally
 from db.session import Store
@@ -88,9 +87,8 @@ def start_training(
         there, or the very same run is under way. Different runs wait in order.
     """
     checked = dict(make_recipe(preset, options).given)
-    facts = require_weights(backbone, app.store.path("weights")).facts
-    check_pretrained(facts, preset)
-    check_size(facts, int(checked.get("image_size", 0)))
+    size = int(checked.get("image_size", 0))
+    check_backbone(app.store, backbone=backbone, preset=preset, image_size=size)
     check_wish(str(checked.get("device", "auto")))
     found = readiness(app.store, project_id=project_id)
     if not found.ok:
