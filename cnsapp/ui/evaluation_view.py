@@ -38,12 +38,12 @@ def draw(here: Here, model: ModelView) -> None:
                 "Figures", list(SECTIONS), key="evaluation_section", default="By class",
                 required=True,
             )  # fmt: skip
-        if part == "test":
-            _say_looks(here, model)
         by = _column(here, model) if section == BY_NAME else None
         found = evaluation.evaluate_model(
             here.app.store, model.id, part, truth, by, who=here.annotator
         )
+        if part == "test":
+            _say_looks(here, model)
         _say_n(found)
         SECTIONS[section or "By class"](found)
 
