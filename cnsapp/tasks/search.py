@@ -337,7 +337,7 @@ def _figures(
 def _outcome(chosen: dict[str, Any], final: list[Trial], last: int, n_rounds: int) -> str:
     """Return what came of the search, in sentences."""
     score, error = chosen["score"], chosen["standard_error"]
-    spread = f" ± {error:.3f}" if error is not None else ""
+    spread = f" ± {error:.3f}" if error and error >= 0.0005 else ""  # all right: no spread seen
     said = [
         f"{chosen['chosen']} was chosen among {chosen['n_candidates']} candidates: "
         f"{score:.3f}{spread} in balanced accuracy on {chosen['n']:,} images that it had not "

@@ -145,7 +145,7 @@ def _trials(found: SearchView) -> None:
                 f"{trial.round} of {trial.rounds}",
                 text(trial.title),
                 _bold(words.number(trial.score, 3), trial.score == best.get(trial.round)),
-                words.number(trial.standard_error, 3),
+                words.number(trial.standard_error or None, 3),
                 words.number(trial.n or None),
                 words.duration(trial.seconds) if trial.state == TRIED else words.NONE,
                 _said(trial, found, last),
