@@ -30,7 +30,7 @@ from PIL import Image
 from benchmarks.accuracy import read_set, real_images
 from benchmarks.results_table import as_markdown
 from cnsapp.domain.calibration import softmax
-from cnsapp.domain.recipe import DEFAULT_BACKBONE, make_recipe
+from cnsapp.domain.recipe import DEFAULT_BACKBONE, Recipe, make_recipe
 from cnsapp.domain.run_plan import plan_run
 from cnsapp.domain.splits import RANDOM, grouped_folds
 from cnsapp.jobs.context import as_json
@@ -71,6 +71,12 @@ class Bench:
     class_names: list[str]
     task: Task
     work: Path
+    epochs: int | None = None  # of the fine-tuning; None is the preset's own
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return the dials of the fine-tuning."""
+        return make_recipe("full", {} if self.epochs is None else {"epochs": self.epochs})
 
     @property
     def key(self) -> str:
@@ -88,7 +94,9 @@ class Bench:
         return np.asarray(Image.open(self.files[row]).convert("RGB"))
 
 
-def open_set(folder: Path, name: str, scheme: str | None, says: str, work: Path) -> Bench:
+def open_set(
+    folder: Path, name: str, scheme: str | None, says: str, work: Path, epochs: int | None = None
+) -> Bench:
     """Read a set and cut it into folds, as the product does."""
     files, labels, groups = read_set(folder / name)
     class_names, y = np.unique(labels, return_inverse=True)
@@ -97,7 +105,7 @@ def open_set(folder: Path, name: str, scheme: str | None, says: str, work: Path)
     labels_ = y.astype(np.int64)
     plan = grouped_folds(labels_, known, n_folds=5, seed=SEED, names=names, scheme=scheme)
     task = Task(labels_, len(class_names), plan.folds, known, names, plan.scheme, SEED)
-    return Bench(name, scheme, says, files, class_names.tolist(), task, work)
+    return Bench(name, scheme, says, files, class_names.tolist(), task, work, epochs)
 
 
 class Features:
@@ -171,7 +179,7 @@ class Features:
         return store.load(self._keys, views), float(times.get(name, float("nan")))
 
 
-def measure(bench: Bench, keys: Sequence[str], epochs: int | None, *, again: bool) -> None:
+def measure(bench: Bench, keys: Sequence[str], *, again: bool) -> None:
     """Compute the rows of a set that are not kept yet."""
     features = Features(bench)
     for key in keys:
@@ -183,7 +191,7 @@ def measure(bench: Bench, keys: Sequence[str], epochs: int | None, *, again: boo
         if key == QUICK:
             found = quick_row(bench, features)
         elif key == FULL:
-            found = full_row(bench, epochs)
+            found = full_row(bench)
         else:
             found = control_row(bench, features, key)
         note = {"sign": bench.sign, "at": now(), "commit": commit(), "load_average": load}
@@ -248,13 +256,12 @@ def quick_row(bench: Bench, features: Features) -> dict[str, Any]:
     }
 
 
-def full_row(bench: Bench, epochs: int | None) -> dict[str, Any]:
+def full_row(bench: Bench) -> dict[str, Any]:
     """Fine-tune a network for every fold, as a training with `evaluate=folds` does.
 
     The network that such a training publishes in the end is left out: nothing is scored with it.
     """
-    recipe = make_recipe("full", {} if epochs is None else {"epochs": epochs})
-    task, device = bench.task, choose_device()
+    recipe, task, device = bench.recipe, bench.task, choose_device()
     plan = plan_run(
         task.labels, task.groups, task.names, evaluate="folds", n_folds=5, scheme=bench.scheme,
         seed=SEED, validation_share=recipe.validation_share, class_names=bench.class_names,
@@ -306,10 +313,12 @@ def row_file(bench: Bench, key: str) -> Path:
 
 
 def load_row(bench: Bench, key: str) -> dict[str, Any] | None:
-    """Return a row that is kept, or None when it is missing or of other images or folds."""
+    """Return a row that is kept, or None when it is of other images, folds or dials, or missing."""
     try:
         found: dict[str, Any] = json.loads(row_file(bench, key).read_text())
     except (OSError, ValueError):
+        return None
+    if key == FULL and found.get("recipe") != bench.recipe.as_json():
         return None
     return found if found.get("sign") == bench.sign else None
 
@@ -402,13 +411,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keys = [key for key in keys if key != FULL]
     chosen.work.mkdir(parents=True, exist_ok=True)
     benches = [
-        open_set(folder, name, scheme, says, chosen.work)
+        open_set(folder, name, scheme, says, chosen.work, chosen.epochs)
         for name, scheme, says in SETS
         if (folder / name / "labels.csv").is_file()
     ]
     for bench in benches:
         if chosen.only is None or bench.name in chosen.only:
-            measure(bench, keys, chosen.epochs, again=chosen.again)
+            measure(bench, keys, again=chosen.again)
     found = report(benches)
     chosen.out.write_text(as_markdown(found), encoding="utf-8")
     chosen.out.with_suffix(".json").write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -74,7 +74,13 @@ class Inputs:
 
 
 def run_control(
-    key: str, task: Task, inputs: Inputs, answers: Ints, check: Check
+    key: str,
+    task: Task,
+    inputs: Inputs,
+    answers: Ints,
+    check: Check,
+    *,
+    with_answers: bool = False,
 ) -> dict[str, Any]:
     """Score one control.
 
@@ -86,6 +92,8 @@ def run_control(
         (N,) what the model said, -1 where it said nothing.
     check
         Called between fits; raises to stop.
+    with_answers
+        Also return `predicted`, a list of N.
 
     Returns
     -------
@@ -97,23 +105,24 @@ def run_control(
     began = time.perf_counter()
     if key == SHUFFLED:
         assert inputs.quick is not None
-        found = shuffled_labels(task, inputs.quick, inputs.options, check)
+        drawn = shuffled_labels(task, inputs.quick, inputs.options, check)
         return {
-            "balanced_accuracy": found.balanced_accuracy,
-            "interval": list(found.interval) if found.interval else None,
+            "balanced_accuracy": drawn.balanced_accuracy,
+            "interval": list(drawn.interval) if drawn.interval else None,
             "interval_by": "shuffle",
-            "n": found.n,
-            "chance": found.chance,
-            "by_shuffle": found.by_shuffle,
-            "leaks": found.leaks,
-            "rule": "the quick model's own training, labels shuffled within groups",
+            "n": drawn.n,
+            "chance": drawn.chance,
+            "by_shuffle": drawn.by_shuffle,
+            "leaks": drawn.leaks,
+            "rule": "the quick model's own training (linear head), labels shuffled within groups",
             "seconds": round(time.perf_counter() - began, 2),
         }
     answer = _answer(key, task, inputs, check)
     seconds = round(time.perf_counter() - began, 2)
-    return scored(task, answer.predicted) | against(task, answers, answer.predicted) | {
-        "rule": answer.rule, "settings": answer.settings, "seconds": seconds,
-    }  # fmt: skip
+    found = scored(task, answer.predicted) | against(task, answers, answer.predicted)
+    if with_answers:
+        found["predicted"] = answer.predicted.tolist()
+    return found | {"rule": answer.rule, "settings": answer.settings, "seconds": seconds}
 
 
 def _answer(key: str, task: Task, inputs: Inputs, check: Check) -> Answer:

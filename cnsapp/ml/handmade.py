@@ -118,7 +118,7 @@ def describe(image: Pixels) -> Floats:
     return np.concatenate(parts).astype(np.float32)
 
 
-def moments(values: Floats) -> Floats:
+def moments(values: NDArray[np.floating]) -> Floats:
     """Return mean, standard deviation and skew of every column of (N, C): (3 C,).
 
     The skew is the cube root of the third central moment (it keeps the unit), as in the paper.
@@ -126,7 +126,8 @@ def moments(values: Floats) -> Floats:
     mean = values.mean(0)
     centred = values - mean
     square = centred * centred
-    return np.concatenate([mean, np.sqrt(square.mean(0)), np.cbrt((square * centred).mean(0))])
+    parts = [mean, np.sqrt(square.mean(0)), np.cbrt((square * centred).mean(0))]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def to_lab(image: Pixels) -> Floats:
@@ -134,7 +135,7 @@ def to_lab(image: Pixels) -> Floats:
     share = _LINEAR[image] @ _XYZ  # X, Y, Z as shares of the white's
     small = share <= 216 / 24389
     root = np.where(small, (24389 / 27 * share + 16) / 116, np.cbrt(share))
-    lab = np.empty_like(root)
+    lab = np.empty(root.shape, np.float32)
     lab[..., 0] = 116 * root[..., 1] - 16
     lab[..., 1] = 500 * (root[..., 0] - root[..., 1])
     lab[..., 2] = 200 * (root[..., 1] - root[..., 2])

@@ -64,7 +64,9 @@ def shifted(images: Sequence[Pixels], keys: Sequence[str], shift: Shift) -> list
     uint8 (S, S, 3) each; at strength 0 the very same pixels.
     """
     rows = [int(key[:15], 16) for key in keys]
-    changes = Changes(**{shift.kind: shift.strength})
+    changes = (
+        Changes(stain=shift.strength) if shift.kind == STAIN else Changes(brightness=shift.strength)
+    )
     with torch.inference_mode():
         out = changed_pixels(torch.from_numpy(np.stack(images)), changes, draw(_SEED, 0, rows))
     return list(out.round().clamp(0, 255).byte().numpy())

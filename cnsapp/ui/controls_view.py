@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -84,7 +84,7 @@ def _beside(model: ModelView, found: ControlsView) -> None:
         _table(rows)
 
 
-def _bars(rows: list[tuple[str, Mapping[str, Any]]], chance: float | None, *, key: str) -> None:
+def _bars(rows: Sequence[tuple[str, Mapping[str, Any]]], chance: float | None, *, key: str) -> None:
     names = [name for name, _ in rows]
     values = [row.get("balanced_accuracy") or 0.0 for _, row in rows]
     spreads = [row.get("interval") or [v, v] for v, (_, row) in zip(values, rows, strict=True)]
@@ -130,7 +130,7 @@ def _bars(rows: list[tuple[str, Mapping[str, Any]]], chance: float | None, *, ke
     )  # fmt: skip
 
 
-def _table(rows: list[tuple[str, Mapping[str, Any]]]) -> None:
+def _table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     table(
         [
             Column("Method"),
