@@ -35,11 +35,16 @@ class Column:
 
 
 def list_columns(session: Session, project_id: int) -> list[Column]:
-    """Return the columns that there are; one of the lab's with such a name stands behind."""
+    """Return the columns that there are; `group` only where any image has one."""
     keys = session.scalars(
         select(ImageMeta.key).where(ImageMeta.project_id == project_id).distinct()
     )
-    own = [Column(name, title) for name, title in OWN.items()]
+    grouped = session.scalar(
+        select(Image.id)
+        .where(Image.project_id == project_id, Image.group_key.is_not(None))
+        .limit(1)
+    )
+    own = [Column(name, title) for name, title in OWN.items() if name != "group" or grouped]
     return own + [Column(key, key, True) for key in sorted(keys) if key not in OWN]
 
 

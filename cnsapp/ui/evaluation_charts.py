@@ -20,7 +20,7 @@ QUIET = "#8A9598"
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 PETROL = {  # little to much, on either ground
     "light": [[0, "#FDFDFC"], [0.02, "#E8F3F5"], [0.5, "#55A1B1"], [1, "#073D4A"]],
-    "dark": [[0, "#161C1D"], [0.02, "#1B2A2E"], [0.5, "#1B778A"], [1, "#A6D0D9"]],
+    "dark": [[0, "#161C1D"], [0.02, "#1B2A2E"], [0.5, "#14586A"], [1, "#1B7A90"]],
 }
 
 
@@ -244,7 +244,8 @@ def _shares(figure: go.Figure, title: str, height: int) -> None:
 def _line_at(figure: go.Figure, x: float, text: str) -> None:
     figure.add_vline(
         x=x, line={"color": QUIET, "width": 1, "dash": "dash"}, annotation_text=text,
-        annotation_position="top", annotation_font={"size": 12, "color": QUIET},
+        annotation_position="top left" if x > 0.5 else "top right",
+        annotation_font={"size": 12, "color": QUIET}, annotation_yshift=18,
     )  # fmt: skip
 
 

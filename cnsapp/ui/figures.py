@@ -37,10 +37,12 @@ CONTROL_HELP = (
 def how_scored(metrics: Mapping[str, Any]) -> str:
     """Return a sentence that says which predictions the figures are made of."""
     n, folds, groups = metrics.get("n"), metrics.get("n_folds"), metrics.get("n_groups")
+    if not n:
+        return "No image could be held out, so nothing is known of how good this model is."
     scheme = str(metrics.get("scheme") or "").strip()
     by = f", cut {scheme}" if scheme else ""
     from_groups = f" from {words.plural(int(groups), 'group')}" if groups else ""
-    total = words.plural(int(n), "image") if n else "images"
+    total = words.plural(int(n), "image")
     if metrics.get("score_of") == "holdout":
         return (
             f"Predictions of {total}{from_groups} that were set aside{by}: the model had not seen "
