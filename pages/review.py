@@ -82,9 +82,10 @@ def may_look(here: Here, model: ModelView) -> bool:
         )
         return True
     n = splits.count_uses(here.app.store, split_id=split_id)
+    looked = f"looked at {words.times(n)} so far" if n else "not looked at yet"
     with st.container(border=True, key="review_locked"):
         st.markdown(
-            f":material/lock: **The locked test set was looked at {words.times(n)} so far.** "
+            f":material/lock: **The locked test set was {looked}.** "
             "Whoever looks and then changes labels, settings or the model makes its score a little "
             "too good. The look is noted with your name and counted beside the score."
         )

@@ -36,8 +36,7 @@ def train_view(here: Here, project: ProjectView) -> None:
     train_live.watch(here, runs)
     if choice is not None:
         train_choice.advanced(here, project, choice)
-    with st.expander(split_panel.title(here, project), key="split_panel"):
-        split_panel.draw(here, project)
+    split_panel.panel(here, project)
     newest_result(here, project, is_running=bool(runs))
     past_runs(here, project)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.parts import PARTS
 from cnsapp.domain.readiness import PartCount, assess_parts
-from cnsapp.domain.splits import BY_COLUMN, BY_GROUP
+from cnsapp.domain.splits import BY_COLUMN, BY_GROUP, one_value_only
 from cnsapp.services.metadata import list_names
-from cnsapp.services.split_rows import fold
+from cnsapp.services.split_rows import fold, read_column
 from db.models import DataSplit, Image, LabelClass, NearPair, SplitMember
 from db.queries import groups_among, read_tally
 from db.session import Store
@@ -54,18 +54,19 @@ class PartCounts:
 
 def count_parts(session: Session, split: DataSplit) -> PartCounts:
     """Count the images in use of a split; 100,000 in a second."""
-    class_id = case((Image.current_state == "label", Image.current_class_id), else_=None)
+    state, class_id = Image.current_state, Image.current_class_id
     rows = session.execute(
-        select(SplitMember.part, class_id, Image.group_key, func.count())
+        select(SplitMember.part, state, class_id, Image.group_key, func.count())
         .join(Image, Image.id == SplitMember.image_id)
         .where(SplitMember.split_id == split.id, Image.status == "ok")
-        .group_by(SplitMember.part, class_id, Image.group_key)
+        .group_by(SplitMember.part, state, class_id, Image.group_key)
     )
     n: dict[tuple[int | None, str], int] = {}
     alone: dict[tuple[int | None, str], int] = {}
     groups: dict[tuple[int | None, str], set[str]] = {}
     folded: dict[str, str] = {}
-    for part, c, key, count in rows:
+    for part, called, given, key, count in rows:
+        c = given if called == "label" else None
         n[c, part] = n.get((c, part), 0) + count
         if (group := fold(key, folded)) is None:
             alone[c, part] = alone.get((c, part), 0) + count
@@ -132,3 +133,25 @@ def count_ties(store: Store, *, project_id: int) -> Ties:
         n = read_tally(session, project_id).get("images", 0)
     names = list_names(store, project_id=project_id)
     return Ties(n, len(groups - {None}), alone or 0, pairs or 0, names)
+
+
+def check_column(store: Store, *, project_id: int, column: str) -> None:
+    """Refuse a column that folds cannot be cut by, before a run starts.
+
+    Raises
+    ------
+    InvalidInputError
+        None is named, there is no such column, or the labelled images have fewer than two values.
+    """
+    with store.reading() as session:
+        values = read_column(session, project_id, column)
+        labelled = session.scalars(
+            select(Image.id).where(
+                Image.project_id == project_id,
+                Image.status == "ok",
+                Image.current_state == "label",
+            )
+        ).all()
+    found = {value for i in labelled if (value := values.get(i, "").strip())}
+    if len(found) < 2:
+        raise one_value_only(sorted(found), sum(i not in values for i in labelled))

@@ -24,7 +24,7 @@ from cnsapp.domain.parts import (
 )
 from cnsapp.domain.splits import BY_COLUMN, BY_GROUP, SCHEMES
 from cnsapp.errors import InvalidInputError, NotFoundError
-from cnsapp.services.split_counts import PartCounts, Ties, count_parts, count_ties
+from cnsapp.services.split_counts import PartCounts, Ties, check_column, count_parts, count_ties
 from cnsapp.services.split_pins import (
     PinChange,
     find_members,
@@ -48,11 +48,11 @@ from db.models import DataSplit, Image, Project, SplitMember
 from db.session import Store
 
 __all__ = [
-    "DEFAULT_SHARES", "PARTS", "TEST", "TRAIN", "VALIDATION", "PartCounts", "PinChange",
-    "SplitView", "Ties", "UseView", "activate", "active_split", "assign_new", "count_ties",
-    "count_uses", "create_split",
-    "deactivate", "find_active", "find_members", "get_split", "list_pinned", "list_splits", "look",
-    "n_uses", "note_use", "part_counts", "pin_images", "test_ids", "unpin_images", "uses",
+    "DEFAULT_SHARES", "PARTS", "TEST", "TRAIN", "VALIDATION", "BriefSplit", "PartCounts",
+    "PinChange", "SplitView", "Ties", "UseView", "activate", "active_split", "assign_new",
+    "check_column", "count_ties", "count_uses", "create_split", "deactivate", "find_active",
+    "find_members", "get_split", "list_brief", "list_pinned", "list_splits", "look", "n_uses",
+    "note_use", "part_counts", "pin_images", "test_ids", "unpin_images", "uses",
 ]  # fmt: skip
 
 
@@ -85,6 +85,17 @@ class SplitView:
     def grouped(self) -> bool:
         """Whether groups were kept whole."""
         return self.scheme in (BY_GROUP, BY_COLUMN)
+
+
+@dataclass(frozen=True)
+class BriefSplit:
+    """A split as a list names it."""
+
+    id: int
+    name: str
+    active: bool
+    n_test: int
+    n_uses: int
 
 
 def create_split(
@@ -189,6 +200,30 @@ def list_splits(store: Store, *, project_id: int) -> list[SplitView]:
             .order_by(DataSplit.id.desc())
         ).all()
         return [_view(session, row) for row in rows if row.settings.get("complete", True)]
+
+
+def list_brief(store: Store, *, project_id: int) -> list[BriefSplit]:
+    """Return the splits of a project, the newest first, as a list names them: in milliseconds."""
+    with store.reading() as session:
+        rows = session.scalars(
+            select(DataSplit)
+            .where(DataSplit.project_id == project_id)
+            .order_by(DataSplit.id.desc())
+        ).all()
+        return [
+            BriefSplit(row.id, row.name, row.active, _n_test(session, row.id),
+                       n_uses(session, row.id))
+            for row in rows if row.settings.get("complete", True)
+        ]  # fmt: skip
+
+
+def _n_test(session: Session, split_id: int) -> int:
+    return (
+        session.scalar(
+            select(func.count()).where(SplitMember.split_id == split_id, SplitMember.part == TEST)
+        )
+        or 0
+    )
 
 
 def get_split(store: Store, *, split_id: int, project_id: int | None = None) -> SplitView:

@@ -14,6 +14,7 @@ from cnsapp.ml.preprocess import Pixels
 from cnsapp.ml.streams import batches
 from cnsapp.services.import_source import limits_of
 from cnsapp.services.quality_scan import QualityRow, keep_measures, refresh, unmeasured
+from cnsapp.services.split_rows import assign_new
 from cnsapp.tasks.resources import Source, feature_key, read_pixels
 
 CHUNK = 64  # images between two looks at "cancel" and two writes
@@ -69,3 +70,4 @@ class Measuring:
             project_id=self._project_id,
             progress=lambda message: job.progress(0.97, message),
         )
+        assign_new(self._app.store, self._project_id)  # by now it is known what shows the same

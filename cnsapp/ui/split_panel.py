@@ -36,13 +36,26 @@ SHOWN_LOOKS, SHOWN_SAID = 8, 8
 WIDTH = 860  # pixels: figures stay near the names of their classes
 
 
-def title(here: Here, project: ProjectView) -> str:
-    """Return what the closed panel says of the split that training follows."""
-    found = splits.active_split(here.app.store, project_id=project.id)
-    if found is None:
-        return "Test set: none, folds only"
-    n = words.plural(found.n["test"], "image")
-    return f"Test set: {n}, locked · looked at {words.times(found.n_uses)}"
+def panel(here: Here, project: ProjectView) -> None:
+    """Draw how it stands, and the panel, closed; what is in it is counted once it is opened."""
+    with st.container(gap="small", key="split_place"):
+        st.caption(f":material/lock: {frame.plain(standing(here, project))}")
+        # a title that changed would be another panel, and close under the hand that uses it
+        box = st.expander("Test set and parts", key="split_panel", on_change="rerun")
+        if box.open:
+            with box:
+                draw(here, project)
+
+
+def standing(here: Here, project: ProjectView) -> str:
+    """Return what the split is that training follows, in a line."""
+    active = [s for s in splits.list_brief(here.app.store, project_id=project.id) if s.active]
+    if not active:
+        return "No locked test set: models are scored by folds alone."
+    n = words.plural(active[0].n_test, "image")
+    looks = active[0].n_uses
+    looked = f"looked at {words.times(looks)}" if looks else "not looked at yet"
+    return f"Locked test set: {n}, {looked}."
 
 
 def draw(here: Here, project: ProjectView) -> None:
@@ -170,7 +183,7 @@ def make(here: Here, project: ProjectView) -> None:
                 column = st.selectbox("Column", ties.columns, key="split_column")
             else:
                 st.caption("This project has no columns: bring in a table under Images first.")
-        name = st.text_input("Name", key="split_name", placeholder="Split 1", max_chars=200)
+        name = st.text_input("Name", key="split_name", placeholder="Named by number", max_chars=200)
     train = 100 - int(validation) - int(test)
     said = f"{validation} % validation, {test} % test" if validation else f"{test} % test"
     pressed = place.button(
@@ -202,8 +215,9 @@ def what_ties(ties: Ties) -> str:
         return "There are no images yet."
     if ties.n_groups == 1 and not ties.n_alone:
         return (
-            "All images come from one group, and what belongs together is kept on one side: nothing "
-            "can be locked away. Give each patient or slide a group of its own, under Images."
+            "All images come from one group, and what belongs together is kept on one side: "
+            "nothing can be locked away. Give each patient or slide a group of its own, under "
+            "Images."
         )
     if ties.n_groups:
         said = (
@@ -228,7 +242,7 @@ def what_ties(ties: Ties) -> str:
 def older(here: Here, project: ProjectView, found: SplitView | None) -> None:
     """Draw the way to another split of the project, or to none."""
     others = [
-        s for s in splits.list_splits(here.app.store, project_id=project.id)
+        s for s in splits.list_brief(here.app.store, project_id=project.id)
         if found is None or s.id != found.id
     ]  # fmt: skip
     if not others and found is None:
@@ -236,7 +250,7 @@ def older(here: Here, project: ProjectView, found: SplitView | None) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="split_older_row"):
         if others:
             names = {
-                s.id: f"{s.name} · {words.plural(s.n['test'], 'test image')} · looked at "
+                s.id: f"{s.name} · {words.plural(s.n_test, 'test image')} · looked at "
                 f"{words.times(s.n_uses)}"
                 for s in others
             }

@@ -257,6 +257,10 @@ def test_folds_by_a_column_of_the_labs_table(world: World, tmp_path: Path) -> No
     assert {i.value for i in found.learning} == {"b0", "b1", "b2"}
     with pytest.raises(InvalidInputError, match=r"no column “scanner”.*Columns are: [Bb]atch"):
         snapshot(world, column="scanner")
+    splits.check_column(world.app.store, project_id=world.project_id, column="batch")
+    for column, words in (("scanner", "no column “scanner”"), ("", "No column was named")):
+        with pytest.raises(InvalidInputError, match=words):
+            splits.check_column(world.app.store, project_id=world.project_id, column=column)
     made = make(world, scheme="by column", column="BATCH", shares={"train": 0.6, "test": 0.4})
     there = parts(world, made.id)
     value = {i.source.image_id: i.value for i in found.learning}
@@ -398,7 +402,7 @@ def test_an_empty_project_and_a_project_of_one_patient_are_said(app: App) -> Non
     with pytest.raises(InvalidInputError, match="no image to divide"):
         make(empty)
     single = make_world(app, {"liver": 4, "lung": 4}, n_groups=1, name="single", side=8)
-    with pytest.raises(InvalidInputError, match="All 8 images belong to one group .“patient 0”"):
+    with pytest.raises(InvalidInputError, match=r"All 8 images belong to one group \(“patient 0”"):
         make(single)
 
 

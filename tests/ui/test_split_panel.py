@@ -12,8 +12,14 @@ from tests.integration.worlds import World, make_world
 from tests.ui.conftest import Screen
 
 
-def test_one_click_locks_a_test_set_away(screen: Screen, world: World, app: App) -> None:
+def open_panel(screen: Screen, world: World) -> None:
     screen.open("train", who="Bob", project=world.project_id)
+    screen.test.session_state["split_panel"] = True
+    screen.test.run()
+
+
+def test_one_click_locks_a_test_set_away(screen: Screen, world: World, app: App) -> None:
+    open_panel(screen, world)
     assert "A locked test set is a part of the images" in screen.words
     assert "the images of each of 3 groups" in screen.words
     screen.press("split_make")
@@ -36,7 +42,7 @@ def test_a_project_of_one_patient_is_told_why_nothing_can_be_locked_away(
     screen: Screen, app: App
 ) -> None:
     single = make_world(app, {"liver": 4, "colon": 4}, n_groups=1, side=8)
-    screen.open("train", who="Bob", project=single.project_id)
+    open_panel(screen, single)
     assert "All images come from one group" in screen.words
     screen.press("split_make")
     assert any("belong to one group" in error for error in screen.errors)
@@ -48,7 +54,7 @@ def test_pins_and_looks_are_shown_and_a_wrong_pin_is_said(
     split = splits.create_split(app.store, project_id=world.project_id, who="Maria")
     with app.store.writing() as session:
         splits.note_use(session, split_id=split.id, who="Maria", purpose="evaluation")
-    screen.open("train", who="Bob", project=world.project_id)
+    open_panel(screen, world)
     assert "Looked at once; last" in screen.words and "by Maria" in screen.words
     with app.store.reading() as session:
         locked = session.scalar(
@@ -85,7 +91,7 @@ def test_review_says_what_a_look_costs_and_notes_it(
     screen.open("review", model=tested, who="Bob")
     assert "n = 20" in screen.words
     screen.test.segmented_control(key="review_part").set_value("Locked test set").run()
-    assert "was looked at 0 times so far" in screen.words
+    assert "The locked test set was not looked at yet" in screen.words
     assert "n = 4" not in screen.words
     screen.press("review_look")
     assert not screen.errors
