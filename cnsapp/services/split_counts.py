@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from cnsapp.domain.parts import PARTS
-from cnsapp.domain.readiness import PartCount, assess_parts
+from cnsapp.domain.parts import PARTS, TEST
+from cnsapp.domain.readiness import ClassCount, PartCount, assess, assess_parts
 from cnsapp.domain.splits import BY_COLUMN, BY_GROUP, one_value_only
+from cnsapp.errors import InvalidInputError
 from cnsapp.services.metadata import list_names
-from cnsapp.services.split_rows import fold, read_column
+from cnsapp.services.split_rows import active_row, fold, read_column
 from db.models import DataSplit, Image, LabelClass, NearPair, SplitMember
 from db.queries import groups_among, read_tally
 from db.session import Store
@@ -155,3 +156,43 @@ def check_column(store: Store, *, project_id: int, column: str) -> None:
     found = {value for i in labelled if (value := values.get(i, "").strip())}
     if len(found) < 2:
         raise one_value_only(sorted(found), sum(i not in values for i in labelled))
+
+
+def check_learning(store: Store, *, project_id: int) -> None:
+    """Refuse a run whose active split leaves too little to learn from, before it starts.
+
+    Raises
+    ------
+    InvalidInputError
+        Outside the locked test set fewer than two classes have enough labelled images.
+    """
+    with store.reading() as session:
+        split = active_row(session, project_id)
+        if split is None:
+            return
+        in_use = (
+            Image.project_id == project_id, Image.status == "ok", Image.current_state == "label",
+        )  # fmt: skip
+        locked = (SplitMember.split_id == split.id, SplitMember.part == TEST)
+        per_class = select(Image.current_class_id, func.count()).where(*in_use)
+        every = dict(session.execute(per_class.group_by(Image.current_class_id)).all())
+        kept_back = dict(
+            session.execute(
+                per_class.join(SplitMember, SplitMember.image_id == Image.id)
+                .where(*locked)
+                .group_by(Image.current_class_id)
+            ).all()
+        )
+        names = session.execute(
+            select(LabelClass.id, LabelClass.name)
+            .where(LabelClass.project_id == project_id, LabelClass.active.is_(True))
+            .order_by(LabelClass.position, LabelClass.id)
+        ).all()
+    counts = [ClassCount(name, every.get(c, 0) - kept_back.get(c, 0)) for c, name in names]
+    verdict = assess(counts, sum(every.values()), 0)
+    if not verdict.ok:
+        raise InvalidInputError(
+            f"Outside the locked test set there is too little to learn from. {verdict.problems[0]}",
+            f"{sum(kept_back.values()):,} labelled images are locked away.",
+            "Label more images, or use another split or none, on the Train page.",
+        )

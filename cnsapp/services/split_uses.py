@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from cnsapp.domain.parts import TEST
@@ -109,20 +109,28 @@ def uses(store: Store, *, split_id: int, limit: int = 200) -> list[UseView]:
     with store.reading() as session:
         ids = [split_id, *overlapping(session, split_id)]
         rows = session.execute(
-            select(SplitUse, DataSplit.name, Model.name)
+            select(SplitUse, DataSplit.name, Model.name, Model.id)
             .join(DataSplit, DataSplit.id == SplitUse.split_id)
-            .outerjoin(Model, Model.id == SplitUse.model_id)
+            .outerjoin(Model, _model_of_use())
             .where(SplitUse.split_id.in_(ids))
             .order_by(SplitUse.id.desc())
             .limit(limit)
         )
         return [
             UseView(
-                use.id, use.split_id, split_name, use.split_id == split_id, use.model_id,
+                use.id, use.split_id, split_name, use.split_id == split_id, model_id,
                 model_name or "", use.job_id, use.who, use.purpose, use.created_at,
             )
-            for use, split_name, model_name in rows
+            for use, split_name, model_name, model_id in rows
         ]  # fmt: skip
+
+
+def _model_of_use() -> ColumnElement[bool]:
+    """Return the condition for the model of a look; a run notes its look before it has one."""
+    by_run = and_(
+        SplitUse.model_id.is_(None), Model.job_id == SplitUse.job_id, Model.ready.is_(True)
+    )
+    return or_(Model.id == SplitUse.model_id, by_run)
 
 
 def overlapping(session: Session, split_id: int) -> Sequence[int]:

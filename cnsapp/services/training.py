@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from cnsapp.bootstrap import App
 from cnsapp.domain.readiness import ClassCount, assess
 from cnsapp.domain.recipe import DEFAULT_BACKBONE, make_recipe
-from cnsapp.domain.splits import BY_GROUP, no_groups_to_split_by
+from cnsapp.domain.splits import BY_COLUMN, BY_GROUP, no_groups_to_split_by
 from cnsapp.errors import InvalidInputError
 from cnsapp.jobs.states import ACTIVE
 from cnsapp.services import jobs
@@ -20,6 +20,7 @@ from cnsapp.services.backbones import check_backbone
 from cnsapp.services.devices import check_wish
 from cnsapp.services.file_check import left_out
 from cnsapp.services.projects import ClassView, list_classes
+from cnsapp.services.split_counts import check_column, check_learning
 from db.models import Image, Job, Project
 from db.queries import groups_among, read_tally
 from db.session import Store
@@ -97,6 +98,9 @@ def start_training(
         )
     if checked.get("scheme") == BY_GROUP and found.n_groups == 0:
         raise no_groups_to_split_by()
+    if checked.get("scheme") == BY_COLUMN:
+        check_column(app.store, project_id=project_id, column=str(checked.get("column", "")))
+    check_learning(app.store, project_id=project_id)
     payload = {"preset": preset, "backbone": backbone, "options": checked} | (
         {} if rerun_of is None else {"rerun_of": rerun_of}
     )

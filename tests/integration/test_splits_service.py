@@ -335,6 +335,27 @@ def test_looks_are_counted_once_a_job_and_by_way_of_splits_that_overlap(world: W
     assert other.n_uses == 0
 
 
+def test_a_run_that_the_split_leaves_too_little_for_is_refused_before_it_starts(
+    world: World,
+) -> None:
+    from cnsapp.services.training import start_training
+
+    app, project_id = world.app, world.project_id
+    make(world)
+    with app.store.writing() as session:
+        session.execute(
+            update(SplitMember)
+            .where(SplitMember.image_id.in_(world.image_ids[1][2:]))
+            .values(part="test")
+        )
+    with pytest.raises(InvalidInputError, match=r"Outside the locked test set.*lung has [12], "):
+        start_training(app, project_id=project_id)
+    with pytest.raises(InvalidInputError, match="No column was named"):
+        start_training(app, project_id=project_id, options={"scheme": "by column"})
+    splits.deactivate(app.store, project_id=project_id)
+    assert start_training(app, project_id=project_id)
+
+
 def test_the_same_job_looks_once(world: World) -> None:
     from cnsapp.services.jobs import submit_job
 
