@@ -42,7 +42,7 @@ __all__ = ["Column", "Evaluated", "Part", "columns_of", "evaluate_model", "parts
 
 Part = Literal["fold", "test"]
 PARTS: tuple[Part, ...] = ("fold", "test")
-MOST_KEPT = 6  # evaluations in memory, the latest ones
+MOST_KEPT = 3  # evaluations in memory, the latest ones: of 100,000 images 20 MB each
 PSEUDO_FOLDS = 5  # where all images were held out at once, the temperature is fitted across these
 _kept: OrderedDict[Hashable, Any] = OrderedDict()
 _lock = threading.Lock()

@@ -17,6 +17,7 @@ from cnsapp.ui.evaluation_words import (
     CURVES,
     PER_CLASS,
     SILENT,
+    SMALL_SLICES,
     mixed_up,
     say_slices,
 )
@@ -282,6 +283,8 @@ def _slices(found: Evaluated) -> None:
     slices = found.slices or []
     st.caption(BY)
     st.markdown(say_slices(found))
+    if found.scores.n_groups and any(s.interval_by == "image" for s in slices):
+        st.caption(SMALL_SLICES)
     left, right = st.columns([4, 7], gap="large")
     with left:
         if any(s.balanced_accuracy is not None for s in slices):

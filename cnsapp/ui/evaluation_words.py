@@ -32,6 +32,10 @@ BY = (
     "**For a paper:** a model that is worse in one batch has learnt something about the others. "
     "Each slice is compared with the rest class by class; p is corrected for all slices."
 )
+SMALL_SLICES = (
+    "Slices of fewer than three groups are judged by their images: what is said of them holds for "
+    "these groups, not for others like them."
+)
 
 
 @dataclass(frozen=True)
