@@ -202,8 +202,8 @@ class Recipe:
     zoom: float = 0.3
     stain: float = 0.3
     brightness: float = 0.3
-    noise: float = 0.1
-    blur: float = 0.1
+    noise: float = 0.0
+    blur: float = 0.0
     test_views: int = 1
     average_with_quick: bool = False
     evaluate: str = "holdout"

@@ -26,7 +26,14 @@ from cnsapp.ml.device import Device
 from cnsapp.ml.finetune_finish import Finish, balanced_loss
 from cnsapp.ml.finetune_limits import Limits, is_out_of_memory, memory_used
 from cnsapp.ml.finetune_net import TrainNet
-from cnsapp.ml.finetune_plan import Batch, best_of, epoch_batches, image_weights, rate_factor
+from cnsapp.ml.finetune_plan import (
+    Batch,
+    best_of,
+    epoch_batches,
+    image_weights,
+    peak_of,
+    rate_factor,
+)
 from cnsapp.ml.finetune_start import first_batch_size, load_base, start_head
 from cnsapp.ml.finetune_step import Learner, NotFiniteError, StepSettings
 from cnsapp.ml.finetune_types import BatchReport, EpochRecord, FitData, Floats, Ints, SelfTest
@@ -137,7 +144,7 @@ class Finetuner:
         """Say whether all epochs are done, or `patience` of them brought nothing better."""
         if not records or records[-1].epoch >= self.recipe.epochs:
             return bool(records)
-        waited = records[-1].epoch - best_of(records).epoch
+        waited = records[-1].epoch - peak_of(records).epoch
         return 0 < self.recipe.patience <= waited
 
     def finish(self, records: Sequence[EpochRecord]) -> FittedNetwork:
@@ -149,7 +156,7 @@ class Finetuner:
             Of the run so far, with or without epoch 0.
         """
         start = self.run_epoch(0)
-        best = best_of([start, *(r for r in records if r.epoch > 0)])
+        best = self._best([start, *(r for r in records if r.epoch > 0)])
         self._go_to(0)
         start_state = _copied(self.learner.average.learning_state())
         self._go_to(best.epoch)
@@ -244,6 +251,9 @@ class Finetuner:
             forward, self.data.pixels, rows, prepare, self.device, cancelled=self.cancelled
         )
 
+    def _best(self, records: Sequence[EpochRecord]) -> EpochRecord:
+        return best_of(records, len(self.data.validation))
+
     def _step_back(self, error: Exception, epoch: int) -> None:
         """Make the rest of the run easier after an error that this can help, or raise it."""
         if isinstance(error, NotFiniteError):
@@ -334,7 +344,7 @@ class Finetuner:
             state["scaler"] = learner.scaler.state_dict()
         self.checkpoints.save(epoch, state)
         self._at = epoch
-        self.checkpoints.prune({0, best_of(self.records).epoch, epoch - 1, epoch})
+        self.checkpoints.prune({0, self._best(self.records).epoch, epoch - 1, epoch})
 
     def _load(self, epoch: int, *, keep_limits: bool = False) -> bool:
         """Stand at the end of an epoch as its checkpoint says; False when there is none."""

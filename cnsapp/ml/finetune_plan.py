@@ -163,15 +163,40 @@ def ema_decay(decay: float, n_updates: int) -> float:
     return min(decay, (1 + n_updates) / (10 + n_updates))
 
 
-def best_of(records: Sequence[EpochRecord]) -> EpochRecord:
+def best_of(records: Sequence[EpochRecord], n_validation: int) -> EpochRecord:
+    """Return the epoch to take the network from.
+
+    The best validation balanced accuracy wins; of equals, the lower loss. But the start (epoch 0)
+    stays unless that is better by one standard error: with few validation images the best of many
+    epochs is better by luck alone, and the quick model holds better on new groups.
+
+    Parameters
+    ----------
+    records
+        With or without epoch 0.
+    n_validation
+        Images that the scores are from.
+
+    References
+    ----------
+    Breiman et al., Classification and regression trees, 1984 (the rule of one standard error).
+    """
+    best = peak_of(records)
+    start = next((r for r in records if r.epoch == 0), None)
+    if start is None or start.validation_balanced_accuracy is None:
+        return best
+    error = math.sqrt(_score(start) * (1 - _score(start)) / n_validation)
+    return best if _score(best) > _score(start) + error else start
+
+
+def peak_of(records: Sequence[EpochRecord]) -> EpochRecord:
     """Return the epoch with the best validation balanced accuracy; of equals, the lower loss."""
-    return max(
-        records,
-        key=lambda r: (
-            -math.inf if r.validation_balanced_accuracy is None else r.validation_balanced_accuracy,
-            -r.validation_loss,
-        ),
-    )
+    return max(records, key=lambda r: (_score(r), -r.validation_loss))
+
+
+def _score(record: EpochRecord) -> float:
+    score = record.validation_balanced_accuracy
+    return -math.inf if score is None else score
 
 
 def choose_frozen(wish: int, names: Sequence[str], *, pretrained: bool, on_cpu: bool) -> int:

@@ -42,9 +42,8 @@ def test_strength_0_is_the_picture_itself_to_the_last_bit() -> None:
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_a_turn_by_right_angles_is_numpys(turns: int) -> None:
     batch = pictures()
-    n, no = len(batch), torch.zeros(len(batch), dtype=torch.bool)
-    angle = torch.full((n,), turns * np.pi / 2)
-    out = turned(batch.float(), angle, torch.ones(n), no, no)
+    angle = torch.full((len(batch),), turns * np.pi / 2)
+    out = turned(batch.float(), angle, torch.ones(len(batch)))
     wanted = np.rot90(batch.numpy(), turns, axes=(1, 2))
     np.testing.assert_allclose(out.numpy(), wanted, atol=0.05)
 
@@ -63,6 +62,20 @@ def test_flips_mirror_and_do_not_touch_values() -> None:
     assert len(seen) == 4  # all four happen
 
 
+def test_half_of_the_images_keep_their_pixels_on_the_grid() -> None:
+    batch = pictures(4).repeat(16, 1, 1, 1)
+    out = changed_pixels(batch, Changes(rotation=1.0, flips=True, zoom=0.5), draw(0, 1, range(64)))
+    exact, turns = 0, set()
+    for before, after in zip(batch.numpy(), out.numpy(), strict=True):
+        for k in range(4):
+            for flip in (1, -1):
+                if np.array_equal(np.rot90(before[:, ::flip], k), after):
+                    exact += 1
+                    turns.add((k, flip))
+    assert 20 <= exact <= 44
+    assert len(turns) == 8
+
+
 def test_a_turned_picture_has_no_black_corners() -> None:
     white = torch.full((8, 40, 40, 3), 250, dtype=torch.uint8)
     out = changed_pixels(white, Changes(rotation=1.0, zoom=1.0), draw(0, 1, range(8)))
@@ -72,9 +85,8 @@ def test_a_turned_picture_has_no_black_corners() -> None:
 def test_zoom_above_1_enlarges() -> None:
     dot = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     dot[:, 24:40, 24:40] = 200
-    no = torch.zeros(1, dtype=torch.bool)
-    large = turned(dot.float(), torch.zeros(1), torch.tensor([1.4]), no, no)
-    small = turned(dot.float(), torch.zeros(1), torch.tensor([1 / 1.4]), no, no)
+    large = turned(dot.float(), torch.zeros(1), torch.tensor([1.4]))
+    small = turned(dot.float(), torch.zeros(1), torch.tensor([1 / 1.4]))
     area = [float((p > 100).sum()) / 3 for p in (large, dot.float(), small)]
     assert area == pytest.approx([256 * 1.96, 256, 256 / 1.96], rel=0.12)
 
@@ -118,6 +130,7 @@ def test_brightness_multiplies_and_contrast_keeps_the_mean() -> None:
 def test_noise_has_the_spread_that_was_drawn() -> None:
     grey = torch.full((3, 128, 128, 3), 128, dtype=torch.uint8)
     draws = draw(1, 1, range(3))
+    draws[:, 18] = 0.9  # none is spared
     out = changed_pixels(grey, Changes(noise=0.5), draws)
     for i in range(3):
         assert float(out[i].std()) == pytest.approx(0.5 * MAX_NOISE * draws[i, 13], rel=0.05)
@@ -127,7 +140,7 @@ def test_noise_has_the_spread_that_was_drawn() -> None:
 def test_blur_smooths_and_keeps_the_mean() -> None:
     noisy = torch.randint(0, 256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(0))
     draws = draw(0, 1, range(2))
-    draws[:, 12] = (0.1, 1.0)  # 0.3 and 3 pixels
+    draws[:, 12], draws[:, 17] = (0.1, 1.0), 0.9  # 0.3 and 3 pixels; none is spared
     out = changed_pixels(noisy.byte(), Changes(blur=1.0), draws)
     spread = [float(p.std()) for p in (*noisy.float(), *out)]
     assert spread[2] > 0.7 * spread[0]

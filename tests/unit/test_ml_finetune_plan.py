@@ -105,11 +105,18 @@ def test_the_average_follows_quickly_at_first() -> None:
     assert ema_decay(0.9, 1000) == 0.9
 
 
-def test_the_best_epoch_is_that_of_the_score_then_of_the_loss_and_may_be_the_start() -> None:
-    assert best_of([record(0, 0.5), record(1, 0.6), record(2, 0.6, 0.9)]).epoch == 2
-    assert best_of([record(0, 0.7), record(1, 0.6)]).epoch == 0
-    assert best_of([record(0, None), record(1, 0.1)]).epoch == 1
-    assert best_of([record(0, 0.6), record(1, 0.6)]).epoch == 0
+def test_the_best_epoch_is_that_of_the_score_then_of_the_loss() -> None:
+    assert best_of([record(1, 0.6), record(2, 0.6, 0.9), record(3, 0.5)], 100).epoch == 2
+    assert best_of([record(0, None), record(1, 0.1)], 100).epoch == 1
+
+
+def test_the_start_stays_unless_an_epoch_is_better_by_a_standard_error() -> None:
+    # 0.6 of 96 images: sqrt(0.6 * 0.4 / 96) = 0.05
+    assert best_of([record(0, 0.6), record(1, 0.64)], 96).epoch == 0
+    assert best_of([record(0, 0.6), record(1, 0.66)], 96).epoch == 1
+    assert best_of([record(0, 0.6), record(1, 0.66)], 24).epoch == 0  # the error is 0.1 there
+    assert best_of([record(0, 0.6), record(1, 0.6, 0.5)], 96).epoch == 0
+    assert best_of([record(0, 0.0), record(1, 0.3)], 9).epoch == 1
 
 
 def test_how_many_stages_stay_still() -> None:
