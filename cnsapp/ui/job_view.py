@@ -13,11 +13,14 @@ from cnsapp.services.jobs import JobView
 from cnsapp.ui import start, words
 
 
-def job_bar(app: App, job: JobView, *, key: str) -> None:
-    """Draw one job: what it is, how far, what it does, and buttons that pause and stop it."""
+def job_bar(app: App, job: JobView, *, key: str, narrow: bool = False) -> None:
+    """Draw one job: what it is, how far, what it does, and buttons that pause and stop it.
+
+    `narrow` leaves the words of the buttons to their hints.
+    """
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{key}_row"):
         st.progress(min(max(job.progress, 0.0), 1.0), text=_line(job))
-        turn = _pause_button(job, key)
+        turn = _pause_button(job, key, narrow=narrow)
         pressed = st.button(
             "",
             icon=":material/close:",
@@ -37,15 +40,15 @@ def job_bar(app: App, job: JobView, *, key: str) -> None:
         st.rerun()
 
 
-def _pause_button(job: JobView, key: str) -> bool:
+def _pause_button(job: JobView, key: str, *, narrow: bool) -> bool:
     """Draw the button that pauses a job, or lets it go on; say whether it was pressed."""
     if job.paused and not job.cancel_requested:
         return st.button(
-            "Resume",
+            "" if narrow else "Resume",
             icon=":material/play_arrow:",
             key=f"{key}_resume",
             type="tertiary",
-            help=f"{job.title} goes on from where it was.",
+            help=f"Resume: {job.title}. It goes on from where it was.",
         )
     if not job.can_pause:
         return False

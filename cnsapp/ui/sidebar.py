@@ -121,7 +121,7 @@ def _jobs(app: App, seen: list[int]) -> None:
         going = [job for job in active if not job.is_paused]
         st.caption(("Running" if alive else "Waiting") if going else "Paused")
     for job in reversed(active):
-        job_bar(app, job, key=f"frame_job_{job.id}")
+        job_bar(app, job, key=f"frame_job_{job.id}", narrow=True)
     st.html(_worker_line(worker, n_waiting=sum(not job.is_paused for job in active)))
 
 
