@@ -1,4 +1,4 @@
-"""The quick model: a linear head on cached features, with an honest score, in seconds.
+"""The quick model: a head on cached features, with an honest score, in seconds.
 
 Every image is predicted by a head that saw neither it nor its group (`held_out`), and simpler
 models on the same folds say what the score is worth (`controls`). The published head is then fitted
@@ -7,7 +7,7 @@ to all images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,12 +20,12 @@ from cnsapp.domain.calibration import (
     softmax,
 )
 from cnsapp.domain.metrics import Evaluation, evaluate
-from cnsapp.domain.splits import grouped_folds
+from cnsapp.domain.splits import FoldPlan, grouped_folds
 from cnsapp.errors import Cancelled, CnsError
 from cnsapp.ml.controls import data_warnings, score_controls
 from cnsapp.ml.features import FeatureLayout
-from cnsapp.ml.heads import LinearHead, class_weights, fit_head
-from cnsapp.ml.held_out import Floats, HeldOut, Ints, QuickOptions, pick, view_shares
+from cnsapp.ml.head_kinds import Head, kind_of
+from cnsapp.ml.held_out import Floats, HeldOut, Ints, QuickOptions, pick
 
 __all__ = ["QuickOptions", "QuickProgress", "QuickResult", "train_quick"]
 
@@ -49,7 +49,8 @@ class QuickResult:
     head
         Fitted to all images; reads the columns of `stages`.
     stages, strength, temperature, threshold, predict_views
-        The settings it goes with. The temperature was fitted on the out-of-fold logits.
+        The settings it goes with. `strength` is C of a linear or kernel head and the weight decay
+        of an MLP. The temperature was fitted on the out-of-fold logits.
     class_ids, class_names
         Classes of the model in the order of its outputs (classes without images are left out).
     labels
@@ -69,7 +70,7 @@ class QuickResult:
         What a reader of the scores must know, in plain words.
     """
 
-    head: LinearHead
+    head: Head
     stages: tuple[str, ...]
     strength: float
     temperature: float
@@ -86,6 +87,24 @@ class QuickResult:
     controls: dict[str, float | None]
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def head_kind(self) -> str:
+        """`linear`, `kernel` or `mlp`."""
+        return kind_of(self.head)
+
+    def answer(self, x: Floats) -> NDArray[np.float64]:
+        """Return calibrated probabilities (N, K) of images that the model has never seen.
+
+        Parameters
+        ----------
+        x
+            (N, W, D) features of the views in `predict_views`, all stages of the layout that the
+            model reads.
+        """
+        n, w, d = x.shape
+        logits = self.head.logits(np.ascontiguousarray(x.reshape(-1, d), np.float32))
+        return softmax(logits.reshape(n, w, -1).mean(1, dtype=np.float64), self.temperature)
+
     def metrics_json(self) -> dict[str, object]:
         """Return scores, controls and settings as plain data, for the model's database row."""
         return {
@@ -99,6 +118,7 @@ class QuickResult:
             "class_names": self.class_names,
             "temperature": self.temperature,
             "temperature_fitted_on": "out-of-fold logits",
+            "head": self.head_kind,
             "strength": self.strength,
             "stages": list(self.stages),
             "warnings": self.warnings,
@@ -120,6 +140,9 @@ def train_quick(
     layout: FeatureLayout,
     stages: Sequence[str],
     class_names: Sequence[str] | None = None,
+    plan: FoldPlan | None = None,
+    answered: Floats | None = None,
+    pictures: Sequence[Hashable | None] | None = None,
 ) -> QuickResult:
     """Train a quick model on cached features.
 
@@ -145,6 +168,13 @@ def train_quick(
         Of folds and bootstrap: the same seed gives the same model.
     layout, stages
         Where the stages lie in `features`, and the backbone's `head_stages`.
+    plan
+        The folds, where the caller has cut them; None cuts them here.
+    answered
+        (N, W, D) features of the views in `options.predict_views`, laid out as `features`; None
+        answers by the clean view alone.
+    pictures
+        Key that near-duplicates share, or None: inner folds keep them together.
 
     Raises
     ------
@@ -164,15 +194,17 @@ def train_quick(
     present = _present_classes(given, labels_in)
     ids, class_labels = [class_ids[c] for c in present], [labels_in[c] for c in present]
     labels = np.searchsorted(present, given).astype(np.int64)
-    plan = grouped_folds(
+    plan = plan or grouped_folds(
         labels, groups, n_folds=options.n_folds, seed=seed, names=names,
-        scheme=options.scheme, class_names=class_labels,
+        scheme=options.scheme, class_names=class_labels, pictures=pictures,
     )  # fmt: skip
     chosen = tuple(options.stages or stages)
     columns = layout.columns(chosen)
-    read = features if len(columns) == features.shape[2] else features[:, :, columns]
-    x = np.ascontiguousarray(read, np.float32)  # no copy where the caller brought these alone
-    run = HeldOut(x, labels, len(ids), groups, names, plan, options, seed)
+    x = _read(features, columns)
+    run = HeldOut(
+        x, labels, len(ids), groups, names, plan, options, seed, pictures=pictures,
+        answered=None if answered is None else _read(answered, columns),
+    )  # fmt: skip
     total = plan.n_folds + 2
     for fold in range(plan.n_folds):
         if cancelled is not None and cancelled():
@@ -181,15 +213,11 @@ def train_quick(
         if progress is not None:
             message = f"Fold {fold + 1} of {plan.n_folds}"
             progress(QuickProgress(fold + 1, total, message, run.score_so_far()))
-    strength = run.final_strength()
-    shares = view_shares(x.shape[1], options.extra_view_share)
-    weight = (class_weights(labels, len(ids))[:, None] * shares).ravel()
-    head = fit_head(
-        x.reshape(-1, x.shape[2]), np.repeat(labels, x.shape[1]), weight, strength, len(ids)
-    )
+    run.rescale()
+    head = run.fit_final()
     if progress is not None:
         progress(QuickProgress(total - 1, total, "Scores and controls", run.score_so_far()))
-    result = _report(run, head, strength, chosen, ids, class_labels)
+    result = _report(run, head, chosen, ids, class_labels)
     controls = score_controls(run, features, colour, layout)
     result.controls.update(controls)
     result.warnings.extend(
@@ -198,6 +226,12 @@ def train_quick(
     if progress is not None:
         progress(QuickProgress(total, total, "Done", result.evaluation.balanced_accuracy))
     return result
+
+
+def _read(features: Floats, columns: Ints) -> Floats:
+    """Return these columns of (N, V, D); no copy where the caller brought these alone."""
+    read = features if len(columns) == features.shape[2] else features[:, :, columns]
+    return np.ascontiguousarray(read, np.float32)
 
 
 def _present_classes(y: Ints, names: Sequence[str]) -> Ints:
@@ -215,8 +249,7 @@ def _present_classes(y: Ints, names: Sequence[str]) -> Ints:
 
 def _report(
     run: HeldOut,
-    head: LinearHead,
-    strength: float,
+    head: Head,
     stages: tuple[str, ...],
     class_ids: list[int],
     class_names: list[str],
@@ -228,10 +261,11 @@ def _report(
     y, p = run.labels[scored], probabilities[scored]
     unseen = cross_fitted_probabilities(run.logits[scored], y, run.plan.folds[scored])
     groups = pick(run.groups, scored)
+    order = np.argsort(-p, axis=1, kind="stable")
     return QuickResult(
         head=head,
         stages=stages,
-        strength=strength,
+        strength=run.final().setting,
         temperature=temperature,
         threshold=run.options.threshold,
         predict_views=run.options.predict_views,
@@ -241,7 +275,14 @@ def _report(
         probabilities=probabilities,
         folds=run.plan.folds,
         scheme=run.plan.scheme,
-        evaluation=evaluate(y, p.argmax(1), run.n_classes, groups, run.seed),
+        evaluation=evaluate(
+            y,
+            order[:, 0],
+            run.n_classes,
+            groups,
+            run.seed,
+            second=order[:, 1] if run.n_classes > 2 else None,
+        ),
         calibration_error=expected_calibration_error(unseen, y),
         controls={},
         warnings=list(run.plan.warnings),

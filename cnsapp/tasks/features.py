@@ -107,16 +107,18 @@ def compute(
     span: tuple[float, float] = (0.0, 1.0),
     pause: Callable[[], None] | None = None,
     look: Callable[[Source, Pixels], None] | None = None,
+    views: Sequence[str] = TRAIN_VIEWS,
 ) -> tuple[int, Failures]:
     """Compute the features that these images lack; return how many and what could not be read.
 
     `rule` is how the images are read, `span` the part of the job's progress that this takes.
-    `look` is shown every picture that is decoded, from several threads.
+    `look` is shown every picture that is decoded, from several threads. `views` are those that
+    are computed (`cnsapp.ml.preprocess.make_view`).
     """
     job.progress(span[0], "Looking for images without features")
     extractor = extractor_of(app, backbone)
     kept = feature_store(app, extractor)
-    todo = _missing(kept, {feature_key(s): s for s in sources})
+    todo = _missing(kept, {feature_key(s): s for s in sources}, views)
     failures = Failures()
     reading = _read(todo, extractor.preprocessing.size, rule, limits_of(app), failures, look)
     began, done, had = time.monotonic(), 0, len(sources) - len(todo)
@@ -125,8 +127,8 @@ def compute(
         if pause is not None:
             pause()
         if keys:
-            rows = extractor.extract_views(pictures, TRAIN_VIEWS, keys)
-            for v, view in enumerate(TRAIN_VIEWS):
+            rows = extractor.extract_views(pictures, views, keys)
+            for v, view in enumerate(views):
                 kept.put(keys, view, rows[:, v])
         done = min(done + CHUNK, len(todo))
         fraction = span[0] + (span[1] - span[0]) * (had + done) / len(sources)
@@ -134,9 +136,11 @@ def compute(
     return len(todo) - len(failures.files), failures
 
 
-def _missing(kept: FeatureStore, sources: dict[str, Source]) -> list[tuple[str, Source]]:
+def _missing(
+    kept: FeatureStore, sources: dict[str, Source], views: Sequence[str]
+) -> list[tuple[str, Source]]:
     absent: dict[str, None] = {}
-    for view in TRAIN_VIEWS:
+    for view in views:
         absent |= dict.fromkeys(kept.missing(list(sources), view))
     return [(key, sources[key]) for key in sources if key in absent]
 

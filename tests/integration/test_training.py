@@ -230,11 +230,11 @@ def test_a_window_that_an_import_fixes_meanwhile_does_not_stop_a_run(
     world = make_world(app, {"liver": 4, "lung": 4})
     take = train_quick.take_snapshot
 
-    def meanwhile(app: App, project_id: int, read_by: ReadingRule) -> Snapshot:
+    def meanwhile(app: App, project_id: int, read_by: ReadingRule, **kwargs: str) -> Snapshot:
         with app.store.writing() as session:
             rule = ReadingRule().with_window("uint16", 0, 4095)
             session.get_one(Project, project_id).settings = {"reading": rule.as_json()}
-        return take(app, project_id, read_by)
+        return take(app, project_id, read_by, **kwargs)
 
     monkeypatch.setattr(train_quick, "take_snapshot", meanwhile)
     job = trained(world)
