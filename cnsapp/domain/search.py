@@ -24,6 +24,7 @@ FEWEST_OF_CLASS = 12  # images of each class that a part of the images must hold
 FEWEST_IMAGES = 300  # below, a part of the images tells too little
 TUNED_FOLDS = 2  # folds in which networks are fine-tuned in the last round: one training each
 KEPT_BACK = {True: 0.3, False: 0.1}  # of the budget, for the winner: fine-tuned or not
+FIRST = 0.5  # of the budget, at most, for the first and simplest one: something is to come of it
 MUCH_TOO_LONG = 1.5  # an estimate so many times its allotment is not tried at all
 
 
@@ -112,21 +113,29 @@ def plan_rounds(
 
 
 def go_on(scores: Mapping[int, float | None], simplicity: Mapping[int, float]) -> list[int]:
-    """Return the better half of the candidates, the best first; the simpler of two equal ones."""
+    """Return the better half of the candidates, two at least, the best first."""
     known = [k for k, score in scores.items() if score is not None]
     known.sort(key=lambda k: (-(scores[k] or 0.0), simplicity[k], k))
-    return known[: ceil(len(known) / 2)]
+    return known[: max(2, ceil(len(known) / 2))]
 
 
 def allotment(
-    rounds: Sequence[Round], at: int, budget: float, spent: float, candidates_left: int
+    budget: float, before: float, in_round: float, rounds_left: int, candidates_left: int
 ) -> float:
     """Return the seconds that the next trial may take.
 
-    Every round has an equal part of the budget; what a trial does not need goes to those after it.
+    What is left before a round is shared out equally among it and those after it, and within the
+    round among its candidates; what a trial does not need goes to those after it.
+
+    Parameters
+    ----------
+    budget, before, in_round
+        Seconds in all, spent before this round, and in it so far.
+    rounds_left, candidates_left
+        This one included.
     """
-    until = budget * (at + 1) / len(rounds)
-    return max(0.0, until - spent) / max(1, candidates_left)
+    part = (budget - before) / max(1, rounds_left)
+    return max(0.0, part - in_round) / max(1, candidates_left)
 
 
 def choose(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from cnsapp.domain.compare import MCNEMAR, Compared, Pair, compare
+from cnsapp.domain.compare import LEVEL, MCNEMAR, Compared, Pair, compare
 from cnsapp.domain.names import name_key
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.class_names import Output
@@ -414,6 +414,13 @@ def _notes(
             f"answers group by group ({found.n_groups:,} groups); McNemar's test would take images "
             "of one patient for independent."
         )
+        least = 2.0 ** (1 - (found.n_groups or 1)) * len(found.pairs)
+        if least >= LEVEL:
+            said.append(
+                f"With {found.n_groups} groups and {len(found.pairs)} pairs p cannot fall below "
+                f"{min(least, 1.0):.2f}, so no difference can be shown: compare fewer models, or "
+                "label images of more groups."
+            )
     if len(found.pairs) > 1:
         said.append(f"p values are corrected for all {len(found.pairs)} pairs (Holm).")
     schemes = {str(m.metrics.get("scheme") or "") for m in models} - {""}

@@ -20,6 +20,7 @@ from cnsapp.bootstrap import App
 from cnsapp.domain.compare import compare
 from cnsapp.domain.recipe import make_recipe
 from cnsapp.domain.search import (
+    FIRST,
     KEPT_BACK,
     MUCH_TOO_LONG,
     Candidate,
@@ -109,6 +110,8 @@ class _Search:
             if not scores:
                 break  # nothing was finished: the round before decides
             left = go_on(scores, self._simple()) if at + 1 < len(rounds) else left
+            if len(left) == 1:
+                break  # nobody is left to hold it against
         winner, chosen = self._choose(courses)
         return self._keep(winner, chosen)
 
@@ -131,9 +134,14 @@ class _Search:
         self, course: Course, rounds: list[Round], at: int, number: int, n_left: int
     ) -> Trial:
         """Return the trial of one candidate; what an earlier start of the job did is remembered."""
-        spent = sum(float(t["seconds"]) for t in self._trials)
         usable = self._budget * (1 - KEPT_BACK[any(c.is_fine_tuned for c in self._candidates)])
-        seconds = allotment(rounds, at, usable, spent, n_left)
+        done = next((k for k, t in enumerate(self._trials) if t["state"] == TRIED), None)
+        if done is None:  # without one that is finished there is no winner
+            seconds = FIRST * max(0.0, usable - _sum(self._trials))
+        else:
+            in_round = [t for t in self._trials[done + 1 :] if t["round"] == at + 1]
+            before = _sum(self._trials) - _sum(in_round)
+            seconds = allotment(usable, before, _sum(in_round), len(rounds) - at, n_left)
         found: Trial = self._job.step(
             f"trial {at}.{number}", self._try, course, rounds, at, number, seconds
         )
@@ -174,11 +182,11 @@ class _Search:
             said = answers_of(
                 self._app, self._job, course, candidate, round_, name, clock, self._seed, fraction
             )
-        except OutOfTime:
-            return {
-                "state": NO_TIME,
-                "said": f"Stopped after {_span(clock.seconds())}: its share of the time was over.",
-            }
+        except OutOfTime as over:
+            why = f"Stopped after {_span(clock.seconds())}: its share of the time was over."
+            if over.expected:
+                why = f"It needs about {_span(over.expected)}, {_span(clock.left())} were left."
+            return {"state": NO_TIME, "said": why}
         except CnsError as error:
             return {"state": FAILED, "said": str(error)}
         except (RuntimeError, MemoryError) as error:
@@ -349,7 +357,8 @@ def _outcome(chosen: dict[str, Any], final: list[Trial], last: int, n_rounds: in
             "the difference: the simpler one is kept."
         )
     if last < n_rounds:
-        said.append(f"The time was over after round {last} of {n_rounds}.")
+        why = "The time was over" if len(final) > 1 else "No other one was finished"
+        said.append(f"{why} in round {last} of {n_rounds}.")
     if len(final) > 1 and chosen["nested_score"] is not None:
         said.append(
             f"Choosing costs some luck: chosen on the other folds each time, {_three(chosen)}."
@@ -368,6 +377,10 @@ def _warning(chosen: dict[str, Any]) -> str:
         f"Chosen among {chosen['n_candidates']} candidates by its score on these folds, which is "
         f"therefore slightly too good.{fair} The locked test set is the fair judge."
     )
+
+
+def _sum(trials: list[Trial]) -> float:
+    return sum(float(t["seconds"]) for t in trials)
 
 
 def _span(seconds: float) -> str:

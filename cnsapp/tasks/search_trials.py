@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.recipe import make_recipe
-from cnsapp.domain.run_plan import RunPlan, plan_run
-from cnsapp.domain.search import FEWEST_IMAGES, FEWEST_OF_CLASS, Candidate, Round
+from cnsapp.domain.run_plan import Part, RunPlan, plan_run
+from cnsapp.domain.search import (
+    FEWEST_IMAGES,
+    FEWEST_OF_CLASS,
+    MUCH_TOO_LONG,
+    Candidate,
+    Round,
+)
 from cnsapp.domain.splits import BY_GROUP, grouped_folds
 from cnsapp.errors import Cancelled
 from cnsapp.imaging.rule import ReadingRule
@@ -41,7 +47,11 @@ ENOUGH_IMAGES, ENOUGH_GROUPS = 100, 6  # that are judged, to rank candidates by
 
 
 class OutOfTime(Exception):
-    """A trial needs more time than it was allotted."""
+    """A trial needs more time than it was allotted; `expected` seconds, where they are known."""
+
+    def __init__(self, expected: float = 0.0) -> None:
+        self.expected = expected
+        super().__init__()
 
 
 class Clock:
@@ -59,6 +69,10 @@ class Clock:
     def is_over(self) -> bool:
         """Say whether it is over."""
         return time.monotonic() > self.until
+
+    def left(self) -> float:
+        """Return how many seconds are left."""
+        return max(0.0, self.until - time.monotonic())
 
     def seconds(self) -> float:
         """Return how long it has run."""
@@ -284,7 +298,9 @@ def _tuned(
         data = FitData(pixels, labels, train, validation, run.class_ids, run.class_names)
         folder = run_folder(app.store, job.of.id) / f"{name}-fold-{part.fold}"
 
-        def work(data: FitData = data, folder: Any = folder, held: Ints = held) -> NDArray[Any]:
+        def work(
+            data: FitData = data, folder: Any = folder, held: Ints = held, part: Part = part
+        ) -> NDArray[Any]:
             tuner = Finetuner(
                 candidate.backbone, data, recipe, device, folder, weights_dir=weights,
                 on_batch=lambda b: job.progress(
@@ -292,6 +308,10 @@ def _tuned(
                 ),
                 cancelled=stop,
             )  # fmt: skip
+            if part.fold == course.judged[0]:
+                expected = tuner.self_test().seconds_total * len(course.judged)
+                if expected > MUCH_TOO_LONG * clock.left():
+                    raise OutOfTime(expected)
             network, _ = fit(tuner)
             said = network.logits(pixels, held, stop)
             tuner.forget()

@@ -20,6 +20,7 @@ from cnsapp.ui.tables import Column, table, text
 
 PARTS: dict[str, Part] = {"Held-out images": "fold", "Locked test set": "test"}
 SHOWN = 60  # images of a gallery
+MOST_DRAWN = 10  # pairs of a chart; the table has them all
 GRAY = "#9AA8AB"
 
 
@@ -103,7 +104,7 @@ def _scores(comparison: Comparison) -> None:
 def _differences(comparison: Comparison) -> None:
     """Draw every pair's difference with its interval, beside the line of no difference."""
     pairs = [p for p in comparison.found.pairs if p.difference is not None]
-    if not pairs:
+    if not 0 < len(pairs) <= MOST_DRAWN:
         return
     names = [_title(comparison, pair) for pair in pairs]
     figure = go.Figure()

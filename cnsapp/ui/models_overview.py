@@ -12,11 +12,11 @@ from cnsapp.ui import words
 from cnsapp.ui.tables import Column, table, text, when
 
 SHOWN = 12  # rows before somebody asks for all
-HEADS = {"linear": "linear", "mlp": "MLP", "kernel": "kernel", "network": "whole network"}
+HEADS = {"linear": "linear", "mlp": "MLP", "kernel": "kernel", "network": "network"}
 COLUMNS = (
     Column("Name"),
     Column("Preset"),
-    Column("Head", help="What reads the features; auto chose it by grouped cross-validation"),
+    Column("Head", help="What reads the features; network: the whole network was trained"),
     Column("Backbone"),
     Column("Balanced accuracy", number=True, help="Mean of the recalls of all classes"),
     Column("95 % interval", number=True),
@@ -86,7 +86,7 @@ def _name(model: ModelView) -> str:
     name = text(model.name)
     if model.is_current:
         dot = '<span class="cns-dot on" title="The current model"></span>'
-        return f'{dot}<b>{name}</b> <span class="cns-muted">current</span>'
+        return f'{dot}<b>{name}</b>&nbsp;<span class="cns-muted">current</span>'
     if model.archived:
         return f'<span class="cns-muted">{name} · archived</span>'
     return name

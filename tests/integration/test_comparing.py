@@ -52,6 +52,7 @@ def test_no_difference_is_said_as_such_with_the_interval(world: World) -> None:
     said = in_words(found, found.pair(0, 1))
     assert said.startswith("No difference shown") and "95 % interval" in said
     assert "not the same as being equal" in said
+    assert any("p cannot fall below 0.06" in note for note in found.notes)  # 2 of 2^5 ways
     interval = found.pair(0, 1).interval
     assert interval is not None and interval[0] < -0.1 and interval[1] > 0.1  # 5 groups tell little
 

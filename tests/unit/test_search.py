@@ -23,13 +23,16 @@ def test_the_better_half_goes_on_and_the_simpler_of_two_equal_ones() -> None:
     scores = {0: 0.7, 1: 0.9, 2: 0.9, 3: None, 4: 0.5}
     simple = {0: 0.0, 1: 2.0, 2: 1.0, 3: 0.0, 4: 0.0}
     assert go_on(scores, simple) == [2, 1]
+    assert go_on({0: 0.7, 1: 0.9, 2: None}, simple) == [1, 0]  # two can still be told apart
+    assert go_on({0: 0.7}, simple) == [0]
 
 
 def test_time_that_is_not_needed_goes_to_those_after() -> None:
-    rounds = plan_rounds(8, 5, fine_tuned=False, can_share=True)
-    assert allotment(rounds, 0, 300, spent=0, candidates_left=4) == pytest.approx(25)
-    assert allotment(rounds, 0, 300, spent=10, candidates_left=3) == pytest.approx(30)
-    assert allotment(rounds, 2, 300, spent=310, candidates_left=1) == 0
+    # 300 s, 3 rounds, 4 candidates: 100 s a round, 25 s each
+    assert allotment(300, 0, 0, rounds_left=3, candidates_left=4) == pytest.approx(25)
+    assert allotment(300, 0, 10, rounds_left=3, candidates_left=3) == pytest.approx(30)
+    assert allotment(300, 60, 0, rounds_left=2, candidates_left=2) == pytest.approx(60)
+    assert allotment(300, 310, 0, rounds_left=1, candidates_left=1) == 0
 
 
 def world(skill: list[float], n_groups: int = 40) -> tuple[np.ndarray, np.ndarray, list[str]]:
