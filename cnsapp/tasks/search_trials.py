@@ -22,7 +22,7 @@ from cnsapp.domain.search import (
     Candidate,
     Round,
 )
-from cnsapp.domain.splits import BY_GROUP, grouped_folds
+from cnsapp.domain.splits import BY_GROUP, FoldPlan, grouped_folds
 from cnsapp.errors import Cancelled
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.jobs.context import JobContext
@@ -243,6 +243,8 @@ def _quick(
         job.progress(fraction, now.message)
 
     groups = course.groups
+    # what is not judged is never held out: every fold learns from it
+    folds = np.where(np.isin(course.plan.folds, course.judged), course.plan.folds, -1)
     result = train_quick(
         network,
         colour,
@@ -250,18 +252,19 @@ def _quick(
         None if groups is None else [groups[i] for i in at],
         [sources[i].name for i in at],
         list(range(len(course.run.class_ids))),
-        QuickOptions(n_folds=course.plan.n_folds, scheme=course.plan.scheme),
+        QuickOptions(head=str(candidate.options.get("head", "auto"))),
         report,
         seed=seed,
         layout=layout,
         stages=stages,
         class_names=course.run.class_names,
+        plan=FoldPlan(folds[at], course.plan.scheme, len(course.judged)),
+        pictures=[course.run.images[course.rows[i]].picture for i in at],
     )
     found = np.full(len(sources), NOT_JUDGED, np.int64)
     scored = ~np.isnan(result.probabilities).any(1)
     places = np.array(result.class_ids, np.int64)[result.probabilities[scored].argmax(1)]
     found[at[scored]] = places
-    found[~np.isin(course.plan.folds, course.judged)] = NOT_JUDGED
     return found
 
 
