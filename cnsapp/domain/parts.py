@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from cnsapp.domain.assigning import give_out
 from cnsapp.domain.splits import (
     BY_BLOCK,
     BY_COLUMN,
@@ -18,7 +19,6 @@ from cnsapp.domain.splits import (
     RANDOM_WARNING,
     SCHEMES,
     TIES_TOO_MANY,
-    give_out,
     no_groups_to_split_by,
     one_value_only,
 )

@@ -140,7 +140,7 @@ def test_shares_that_cannot_be_are_said(shares: dict[str, float], sentence: str)
 
 
 def test_one_group_only_cannot_be_divided() -> None:
-    with pytest.raises(InvalidInputError, match="All 4 images belong to one group “p1”"):
+    with pytest.raises(InvalidInputError, match=r"All 4 images belong to one group \(“p1”"):
         divide(np.array([0, 0, 1, 1]), ["p1"] * 4)
 
 
