@@ -6,7 +6,7 @@ the same grouping, and always for the best score: a control is defended as well 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,8 @@ class Task:
         Group and file name of each image, or None.
     scheme
         How the folds were cut; inner folds are cut likewise.
+    pictures
+        Key that near-duplicates share, or None: inner folds keep them together.
     """
 
     labels: Ints
@@ -57,6 +59,7 @@ class Task:
     names: Sequence[str] | None
     scheme: str
     seed: int = 0
+    pictures: Sequence[Hashable | None] | None = None
 
     @property
     def scored(self) -> Ints:
@@ -75,6 +78,7 @@ class Task:
         return grouped_folds(
             self.labels[train], groups, n_folds=N_INNER, seed=self.seed,
             names=pick(self.names, train), scheme=scheme if known else None,
+            pictures=None if self.pictures is None else [self.pictures[i] for i in train],
         )  # fmt: skip
 
     def some(self, rows: Ints, most: int) -> Ints:

@@ -114,6 +114,7 @@ def run_control(
             "chance": drawn.chance,
             "by_shuffle": drawn.by_shuffle,
             "leaks": drawn.leaks,
+            "straddling_groups": drawn.straddling,
             "rule": "the quick model's own training (linear head), labels shuffled within groups",
             "seconds": round(time.perf_counter() - began, 2),
         }
@@ -215,10 +216,17 @@ def control_warnings(score: float | None, found: Mapping[str, Mapping[str, Any]]
         )
     shuffled = found.get(SHUFFLED)
     if shuffled and shuffled.get("leaks"):
+        n = shuffled.get("straddling_groups", 0)
         said.append(
             f"With shuffled labels {shuffled['balanced_accuracy']:.2f} is reached where chance is "
-            f"{shuffled['chance']:.2f}: images of one group lie on both sides of the folds, so the "
-            "score is too good. Split by group."
+            f"{shuffled['chance']:.2f}: "
+            + (
+                f"{n} groups have images on both sides of the folds, so the score is too good. "
+                "Split by group."
+                if n
+                else "what is scored gives itself away to what is learnt from, so the score is "
+                "too good. Look for near-duplicates and for groups that are missing."
+            )
         )
     return said
 

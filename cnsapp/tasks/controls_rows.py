@@ -96,6 +96,7 @@ def control_rows(app: App, model: ModelView) -> ControlRows:
         names=[image.source.name for image in images],
         scheme=str(model.metrics.get("scheme") or ""),
         seed=int(recipe.get("seed") or 0),
+        pictures=[image.picture for image in images] if any(i.picture for i in images) else None,
     )
     answers = np.array([place[row.answer] if row else NOT_SCORED for row in of], np.int64)
     return ControlRows(images, task, answers, rule, notes)

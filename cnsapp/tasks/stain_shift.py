@@ -7,7 +7,7 @@ seed give the same head), or the network itself on the images that were held bac
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError
 from cnsapp.jobs.context import JobContext
+from cnsapp.ml.bundle import load_bundle
 from cnsapp.ml.controls_fit import NOT_SCORED, Check, Task
 from cnsapp.ml.controls_quick import fold_logits, options_of
 from cnsapp.ml.features import FeatureExtractor, FeatureStore, Floats
 from cnsapp.ml.held_out import QuickOptions
-from cnsapp.ml.preprocess import Pixels
+from cnsapp.ml.preprocess import CLEAN, Pixels
 from cnsapp.ml.stain_shift import MOST_IMAGES, SHIFTS, Shift, curve, shifted
-from cnsapp.services.models import ModelView
+from cnsapp.services.models import ModelView, check_model_file
 from cnsapp.tasks.controls_features import pictures_of
 from cnsapp.tasks.controls_rows import ControlRows, is_held_out_once
 from cnsapp.tasks.resources import extractor_of, feature_key, feature_store, predictor_of
@@ -142,10 +143,13 @@ def _by_heads(
     keys = [feature_key(source) for source in rows.sources]
     x, _, _ = load_stages(kept, keys, extractor, stages)
     mine = [keys[i] for i in chosen]
-    _extract(app, rows, chosen, mine, extractor, kept, look, tell)
+    views = load_bundle(check_model_file(app, model_id=model.id), model.sha256).predict_views
+    _extract(app, rows, chosen, mine, extractor, kept, views, look, tell)
     changed: dict[Shift, Floats] = {
-        shift: kept.load(mine, [shift.view])[:, :, columns] for shift in SHIFTS
+        shift: kept.load(mine, [_name(shift, view) for view in views])[:, :, columns]
+        for shift in SHIFTS
     }
+    answered = None if views == (CLEAN,) else kept.load(keys, views)[:, :, columns]
     again = np.full(len(chosen), NOT_SCORED)
     answers = {shift: np.full(len(chosen), NOT_SCORED) for shift in SHIFTS}
     options = options_of(model.settings.get("options", {}))
@@ -154,7 +158,7 @@ def _by_heads(
         mask = np.isin(chosen, held)
         if not mask.any():
             continue
-        said = _fold_answers(rows.task, x, chosen, mask, train, changed, options)
+        said = _fold_answers(rows.task, x, answered, chosen, mask, train, changed, options)
         again[mask] = said[0]
         for place, shift in enumerate(SHIFTS):
             answers[shift][mask] = said[1 + place]
@@ -164,6 +168,7 @@ def _by_heads(
 def _fold_answers(
     task: Task,
     x: Floats,
+    answered: Floats | None,
     chosen: Ints,
     mask: NDArray[np.bool_],
     train: Ints,
@@ -171,11 +176,16 @@ def _fold_answers(
     options: QuickOptions,
 ) -> Ints:
     """Return what one fold's head says (1 + shifts, n): of the images as they are, then shifted."""
-    clean = x[chosen[mask]]
-    views = x.shape[1]  # the head reads the first; the others only train
-    parts = [clean] + [changed[shift][mask].repeat(views, axis=1) for shift in SHIFTS]
-    logits = fold_logits(task, task.labels, x[train], np.concatenate(parts), train, options)
-    return logits.argmax(1).reshape(len(parts), -1)
+    read = x[:, :1] if answered is None else answered  # (N, W, D): the views of a prediction
+    parts = [read[chosen[mask]]] + [changed[shift][mask] for shift in SHIFTS]
+    logits = fold_logits(
+        task, task.labels, train, x[train], np.concatenate(parts), options, read[train]
+    )
+    return np.asarray(logits.argmax(1).reshape(len(parts), -1), np.int64)
+
+
+def _name(shift: Shift, view: str) -> str:
+    return shift.view if view == CLEAN else f"{shift.view}-{view}"
 
 
 def _extract(
@@ -185,6 +195,7 @@ def _extract(
     keys: list[str],
     extractor: FeatureExtractor,
     kept: FeatureStore,
+    views: Sequence[str],
     look: Check,
     tell: Callable[[int], None],
 ) -> None:
@@ -192,7 +203,7 @@ def _extract(
     pictures: list[Pixels] = []
     for done, shift in enumerate(SHIFTS):
         tell(done)
-        missing = set(kept.missing(keys, shift.view))
+        missing = {key for view in views for key in kept.missing(keys, _name(shift, view))}
         if not missing:
             continue
         if not pictures:
@@ -203,4 +214,6 @@ def _extract(
             part = todo[start : start + CHUNK]
             names = [keys[i] for i in part]
             images = shifted([pictures[i] for i in part], names, shift)
-            kept.put(names, shift.view, extractor.extract(images))
+            found = extractor.extract_views(images, views, names)
+            for v, view in enumerate(views):
+                kept.put(names, _name(shift, view), found[:, v])
