@@ -156,7 +156,7 @@ def restain(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.
     # density = log(256) - log(x + 1), mixed and turned back into light; what does not depend on
     # the pixel stands before the exponential
     white = (-math.log(256) * mix.sum(1) - shift @ dyes).exp() * 256  # (B, 3)
-    light = (x + 1).log_().flatten(1, 2) @ mix  # (B, cells, 3)
+    light: torch.Tensor = (x + 1).log_().flatten(1, 2) @ mix  # (B, cells, 3)
     return light.exp_().mul_(white[:, None]).sub_(1).view_as(x)
 
 
@@ -190,7 +190,8 @@ def _move(x: torch.Tensor, changes: Changes, u: torch.Tensor) -> torch.Tensor:
     flip_x = (u[:, 0] < 0.5) & changes.flips
     flip_y = (u[:, 1] < 0.5) & changes.flips
     quarters = (u[:, 15] * 4).int() if changes.rotation == 1 else torch.zeros(len(u)).int()
-    x = torch.stack(list(map(_on_grid, x, flip_x.tolist(), flip_y.tolist(), quarters.tolist())))
+    if changes.flips or changes.rotation == 1:
+        x = torch.stack(list(map(_on_grid, x, flip_x.tolist(), flip_y.tolist(), quarters.tolist())))
     if changes.rotation > 0 or changes.zoom > 0:
         free = (u[:, 16] >= SPARED).nonzero().flatten()
         if len(free):
@@ -202,7 +203,7 @@ def _move(x: torch.Tensor, changes: Changes, u: torch.Tensor) -> torch.Tensor:
 
 def _on_grid(x: torch.Tensor, flip_x: bool, flip_y: bool, quarters: int) -> torch.Tensor:
     axes = [axis for axis, flip in ((1, flip_x), (0, flip_y)) if flip]
-    return torch.rot90(x.flip(axes) if axes else x, quarters, (0, 1))
+    return torch.rot90(x.flip(axes) if axes else x, quarters, [0, 1])
 
 
 def turned(x: torch.Tensor, angle: torch.Tensor, zoom: torch.Tensor) -> torch.Tensor:

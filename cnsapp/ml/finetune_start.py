@@ -23,7 +23,8 @@ from cnsapp.ml.features import pool_stages
 from cnsapp.ml.finetune_plan import choose_frozen
 from cnsapp.ml.finetune_types import FitData, Floats, Ints
 from cnsapp.ml.heads import LinearHead, class_weights, fit_head, standardiser
-from cnsapp.ml.preprocess import Preprocessing
+from cnsapp.ml.held_out import QuickOptions, view_shares
+from cnsapp.ml.preprocess import CLEAN, TRAIN_VIEWS, Preprocessing, make_view, pixels_key
 from cnsapp.ml.streams import run_batches
 
 START_STRENGTH = 0.01  # of a head that is fitted here: strongly regularised, as a quick model's
@@ -184,8 +185,7 @@ def start_head(
         own_size = data.size == base.row.preprocessing.size
         if given is not None and own_size and given.weight.shape == (n_classes, width):
             return given
-        x, y = columns_of(base, data, data.train, device, cancelled), data.labels[data.train]
-        return fit_head(x, y, class_weights(y, n_classes), START_STRENGTH, n_classes)
+        return _fitted(base, data, device, cancelled)
     mean, std = np.zeros(width, np.float32), np.ones(width, np.float32)
     if base.pretrained:
         mean, std = standardiser(columns_of(base, data, data.train, device, cancelled))
@@ -194,20 +194,34 @@ def start_head(
     )
 
 
+def _fitted(
+    base: Base, data: FitData, device: Device, cancelled: Callable[[], bool] | None
+) -> LinearHead:
+    """Fit a head to the training rows and their jittered copies, as a quick model does."""
+    n_views, y = len(TRAIN_VIEWS), data.labels[data.train]
+    views = [columns_of(base, data, data.train, device, cancelled, view) for view in TRAIN_VIEWS]
+    x = np.stack(views, axis=1).reshape(len(y) * n_views, -1)
+    shares = view_shares(n_views, QuickOptions().extra_view_share)
+    weight = (class_weights(y, data.n_classes)[:, None] * shares).ravel()
+    return fit_head(x, np.repeat(y, n_views), weight, START_STRENGTH, data.n_classes)
+
+
 def columns_of(
     base: Base,
     data: FitData,
     rows: Ints,
     device: Device,
     cancelled: Callable[[], bool] | None = None,
+    view: str = CLEAN,
 ) -> Floats:
-    """Return what a head reads of rows of pictures, (n, D)."""
+    """Return what a head reads of a view of rows of pictures, (n, D)."""
     net = fused(base.net, probe_side(base.row)).to(device.torch)
     prepare = base.prepare(data.size)
     read = [name in base.row.head_stages for name in net.names]
 
     def work(part: Ints) -> Floats:
-        pixels = torch.from_numpy(np.ascontiguousarray(data.pixels[part]))
+        seen = [make_view(p, data.size, view, pixels_key(p)) for p in data.pixels[part]]
+        pixels = torch.from_numpy(np.stack(seen))
         with device.inference():
             maps = net(prepare.normalise(pixels.to(device.torch)))
             found: Floats = (

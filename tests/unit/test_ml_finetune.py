@@ -148,9 +148,12 @@ def test_it_starts_at_the_answers_of_the_quick_head(make: Make) -> None:
     from cnsapp.ml.heads import class_weights, fit_head
 
     data = tuner.data
-    x = columns_of(tuner.base, data, np.arange(len(data.labels)), CPU)
-    y = data.labels[data.train]
-    head = fit_head(x[data.train], y, class_weights(y, 3), 0.01, 3)
+    rows, y = np.arange(len(data.labels)), data.labels[data.train]
+    x = columns_of(tuner.base, data, rows, CPU)
+    jittered = columns_of(tuner.base, data, data.train, CPU, view="jitter1")
+    both = np.concatenate([x[data.train], jittered])
+    weight = np.concatenate([0.85 * class_weights(y, 3), 0.15 * class_weights(y, 3)])
+    head = fit_head(both, np.concatenate([y, y]), weight, 0.01, 3)
     ours = tuner._logits(data.validation)
     np.testing.assert_allclose(ours, head.logits(x[data.validation]), atol=2e-3)
     assert start.validation_balanced_accuracy is not None
