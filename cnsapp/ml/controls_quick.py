@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -120,10 +120,10 @@ def shuffled_labels(
     if not scores:
         return Shuffled(None, None, n, chance, [])
     mean = float(np.mean(scores))
-    return Shuffled(mean, _t_interval(scores), n, chance, scores, _straddling(task))
+    return Shuffled(mean, _t_interval(scores), n, chance, scores, straddling(task))
 
 
-def _straddling(task: Task) -> int:
+def straddling(task: Task) -> int:
     """Return how many groups have images in several folds."""
     if task.groups is None:
         return 0
@@ -145,8 +145,7 @@ def _t_interval(scores: Sequence[float]) -> Interval | None:
 
 def options_of(given: Mapping[str, Any]) -> QuickOptions:
     """Return the options of a quick model from what its run was told."""
-    known = {f.name for f in fields(QuickOptions)}
-    return QuickOptions(**{name: value for name, value in given.items() if name in known})
+    return QuickOptions(**{name: given[name] for name in ("head", "threshold") if name in given})
 
 
 def quick_answers(task: Task, labels: Ints, x: Floats, options: QuickOptions, check: Check) -> Ints:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from cnsapp.bootstrap import App
+from cnsapp.domain.splits import BY_GROUP
 from cnsapp.errors import CnsError
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.ml.controls_fit import NOT_SCORED, Task
+from cnsapp.ml.controls_quick import straddling
 from cnsapp.services.models import ModelView
 from cnsapp.services.split_rows import fold
 from cnsapp.tasks.resources import Source, model_rule
@@ -98,6 +100,11 @@ def control_rows(app: App, model: ModelView) -> ControlRows:
         seed=int(recipe.get("seed") or 0),
         pictures=[image.picture for image in images] if any(i.picture for i in images) else None,
     )
+    if task.scheme == BY_GROUP and (n := straddling(task)):
+        notes.append(
+            f"Groups with images in several folds: {n}. They became one after the training, by a "
+            "changed name or a picture that two of them share. Train again to keep them together."
+        )
     answers = np.array([place[row.answer] if row else NOT_SCORED for row in of], np.int64)
     return ControlRows(images, task, answers, rule, notes)
 

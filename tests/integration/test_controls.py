@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import Cancelled, InvalidInputError, NotFoundError
@@ -17,7 +18,7 @@ from cnsapp.services.models import ModelView, current_model, get_model
 from cnsapp.services.training import queue_features, start_training
 from cnsapp.tasks import controls
 from cnsapp.tasks.controls_rows import control_rows
-from db.models import Model
+from db.models import Image, Model
 from tests.integration.worlds import World, make_world, relabel
 
 SMALL = {"liver": 8, "lung": 8, "spleen": 8}
@@ -109,6 +110,16 @@ def test_labels_that_changed_since_are_taken_as_they_were_and_it_is_said(app: Ap
     assert after.task.labels.tolist() == before.task.labels.tolist()
     assert after.task.folds.tolist() == before.task.folds.tolist()
     assert "Labels have changed" in after.notes[0] and not before.notes
+
+
+def test_groups_that_became_one_since_the_training_are_said(app: App) -> None:
+    world = make_world(app, SMALL, n_groups=6)
+    model = trained(world)
+    with app.store.writing() as session:
+        for image in session.scalars(select(Image).where(Image.group_key.is_not(None))):
+            image.group_key = "patient 1"
+    rows = control_rows(app, model)
+    assert any("Groups with images in several folds: 1" in note for note in rows.notes)
 
 
 def test_a_check_gives_way_to_a_training_and_keeps_what_it_has(
