@@ -210,7 +210,7 @@ def cancel_job(store: Store, *, job_id: int, dead_after: float = DEAD_AFTER) -> 
             if job.state == "queued" or not _is_worked_on(session, job, dead_after):
                 job.state, job.finished_at = "cancelled", utc_now()
         found = _view(job)
-    if found.state == "cancelled" and found.kind == "train":
+    if found.state == "cancelled" and found.kind in ("train", "search"):
         remove_run_folder(store, job_id)  # of a paused run; one that is running does it itself
     return found
 

@@ -186,7 +186,7 @@ class Turn:
         self._next = time.monotonic() + LOOK_SECONDS
         with self._app.store.reading() as session:
             waits = select(Job.id).where(
-                Job.kind == "train",
+                Job.kind.in_(("train", "search")),
                 Job.state == "queued",
                 Job.paused.is_(False),
                 Job.id > self._job.id,
