@@ -31,6 +31,7 @@ WORKFLOW = "cnsapp.job"
 POLLING_SECONDS = {"quick": 0.25, "train": 0.5, "files": 0.5}
 KEEP = timedelta(days=7)
 FINISHED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+PAUSED = "CANCELLED"  # what DBOS calls one that is set down: it keeps its steps and can go on
 
 _run: Callable[[int], bool] | None = None
 
@@ -96,8 +97,8 @@ class Engine:
         before = (datetime.now(UTC) - KEEP).isoformat()
         try:
             old = DBOS.list_workflows(
-                status=list(FINISHED), completed_before=before, limit=1000, load_input=False,
-                load_output=False,
+                status=[status for status in FINISHED if status != PAUSED],
+                completed_before=before, limit=1000, load_input=False, load_output=False,
             )  # fmt: skip
             if old:
                 DBOS.delete_workflows([workflow.workflow_id for workflow in old])
@@ -110,7 +111,7 @@ class Engine:
         """See to it that a queued job gets run, once; return False to be asked again soon."""
         name = workflow_id(job_id, created_at)
         found = DBOS.get_workflow_status(name)
-        if found is not None and found.status == "CANCELLED":  # it was paused, and is not any more
+        if found is not None and found.status == PAUSED:  # it is not paused any more
             DBOS.resume_workflow(name, queue_name=queue)
             return True
         if found is not None and found.status in FINISHED:

@@ -27,6 +27,8 @@ FEATURES_SECONDS = 0.1  # an image with its views on two CPU cores, once
 HEAD_SECONDS = 5.0
 DECODE_SECONDS = 0.02  # a picture
 START_SECONDS = 8.0  # loading the network, its start
+EPOCH_SECONDS = 0.5  # validation and the checkpoint, at least
+MOST_FASTER = 4.0
 # Training images a second at 224 px, EfficientNet-Lite0, ResNet-50 and VGG-16 standing for their
 # kind: on two CPU cores, and on a GPU. Only until a run has been measured on this machine.
 ON_CPU = {"light": 16.0, "medium": 4.0, "heavy": 1.5, "unknown": 4.0}
@@ -272,7 +274,9 @@ def _estimate(
     trained = learnt * share
     if recipe.evaluate == "folds":
         trained = learnt * (recipe.n_folds * share + 1)
+    networks = recipe.n_folds + 1 if recipe.evaluate == "folds" else 1
     seconds = START_SECONDS + DECODE_SECONDS * n + recipe.epochs * trained / rate
+    seconds += networks * recipe.epochs * EPOCH_SECONDS
     where = "a GPU" if device.startswith("cuda") else "this computer's processor"
     basis = "as fast as the last run on it" if measured else "a rough guess until a run is measured"
     return Estimate(
@@ -293,11 +297,19 @@ def _rate(
         found, at = model.metrics.get("images_per_second"), model.metrics.get("image_size")
         same = model.backbone == backbone and str(model.metrics.get("device")) == device
         if same and isinstance(found, int | float) and found > 0 and at:
-            return float(found) * (int(at) / size) ** 2, True
+            return float(found) * _faster(int(at), size), True
     if device.startswith("cuda"):
-        return ON_GPU[facts.cost] * (USUAL_SIZE / size) ** 2, False
+        return ON_GPU[facts.cost] * _faster(USUAL_SIZE, size), False
     cores = max(os.cpu_count() or 1, 1)
-    return ON_CPU[facts.cost] * min(cores / 2, 4) * (USUAL_SIZE / size) ** 2, False
+    return ON_CPU[facts.cost] * min(cores / 2, 4) * _faster(USUAL_SIZE, size), False
+
+
+def _faster(known: int, size: int) -> float:
+    """Return how much faster pictures of `size` go than those of the size that was measured.
+
+    By their pixels, but not without end: every batch costs something whatever its size.
+    """
+    return float(min((known / size) ** 2, MOST_FASTER))
 
 
 def _device_name(app: App, recipe: Recipe) -> str:
