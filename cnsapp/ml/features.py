@@ -52,7 +52,8 @@ def _pooled(m: torch.Tensor) -> torch.Tensor:
     cells = m.float().permute(0, 2, 3, 1).flatten(1, 2)  # (B, cells, C): no copy, channels last
     share = cells.new_full((1, 1, 1), 1 / cells.shape[1]).expand(len(m), 1, cells.shape[1])
     mean = torch.bmm(share, cells)  # a product: 7 times as fast as torch.var_mean on a CPU
-    variance = torch.bmm(share, (cells - mean).square())
+    # not of the centred cells: a pass less over the largest maps, and as exact as they need
+    variance = (torch.bmm(share, cells.square()) - mean.square()).clamp_min(0)
     return torch.cat([mean[:, 0], (variance[:, 0] + 1e-6).sqrt()], dim=1)
 
 

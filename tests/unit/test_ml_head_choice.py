@@ -57,8 +57,8 @@ def train(x: Floats, y: Ints, head: str = "auto", **kwargs: object) -> QuickResu
     return train_quick(
         x[:, None], np.zeros((len(y), 6), np.float32), y, class_ids=[1, 2],
         options=QuickOptions(head=head), layout=FeatureLayout((("only", 0, 12),)),
-        stages=("only",), **given,
-    )  # type: ignore[arg-type] # fmt: skip
+        stages=("only",), **given,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def score(result: QuickResult) -> float:
@@ -116,9 +116,10 @@ def test_the_simplest_head_is_taken_where_it_suffices() -> None:
     assert train(*lines()).head_kind == "linear"
 
 
-def test_another_head_is_taken_where_only_it_can() -> None:
+def test_another_head_is_taken_where_only_it_can_and_groups_say_so() -> None:
     x, y = rings()
-    result = train(x, y)
+    assert train(x, y).head_kind == "linear"  # nothing tells slides from tissue
+    result = train(x, y, groups=[f"patient {i // 2}" for i in range(len(y))])
     assert result.head_kind in ("kernel", "mlp") and score(result) > 0.9
     assert result.metrics_json()["head"] == result.head_kind
 
@@ -137,8 +138,12 @@ def test_the_published_head_says_what_it_was_scored_for() -> None:
         assert (p.argmax(1) == truth).mean() > 0.9
 
 
+def alone(y: Ints) -> list[str]:
+    return [f"patient {i}" for i in range(len(y))]
+
+
 def held_out(x: Floats, y: Ints, plan: FoldPlan, **kwargs: object) -> HeldOut:
-    run = HeldOut(x, y, 2, None, None, plan, QuickOptions(), 0, **kwargs)  # type: ignore[arg-type]
+    run = HeldOut(x, y, 2, alone(y), None, plan, QuickOptions(), 0, **kwargs)  # type: ignore[arg-type]
     for fold in range(plan.n_folds):
         run.hold_out(fold)
     return run
@@ -151,7 +156,7 @@ def test_labels_of_a_fold_change_nothing_of_what_is_said_of_it() -> None:
     first = plan.folds == 0
     other = y.copy()
     other[first] = 1 - other[first]
-    run = HeldOut(x[:, None], other, 2, None, None, plan, QuickOptions(), 0)
+    run = HeldOut(x[:, None], other, 2, alone(y), None, plan, QuickOptions(), 0)
     run.hold_out(0)
     assert (run.chosen[first] == before.chosen[first]).all()
     assert run.logits[first] == pytest.approx(before.logits[first], abs=1e-4)
@@ -193,34 +198,39 @@ def logits_of(said: Ints, k: int = 2) -> NDArray[np.float64]:
 
 def test_the_standard_error_of_recalls_that_are_averaged() -> None:
     y = np.array([0] * 10 + [1] * 40)
-    said = y.copy()
-    said[:4] = 1
-    said[10:20] = 0
+    hit = np.ones(50)
+    hit[:4] = hit[10:20] = 0
     by_hand = np.sqrt(0.6 * 0.4 / 10 + 0.75 * 0.25 / 40) / 2
-    assert standard_error(logits_of(said), y) == pytest.approx(by_hand)
-    alone = [f"patient {i}" for i in range(50)]
-    assert standard_error(logits_of(said), y, alone) == pytest.approx(by_hand)
+    assert standard_error(hit, y) == pytest.approx(by_hand)
+    assert standard_error(hit, y, [f"patient {i}" for i in range(50)]) == pytest.approx(by_hand)
+    assert standard_error(hit, y, [None] * 50) == pytest.approx(by_hand)
 
 
 def test_images_of_one_patient_that_fail_together_make_the_score_less_sure() -> None:
     y = np.repeat([0, 1], 50)
-    said = y.copy()
-    said[:10] = 1
+    hit = np.ones(100)
+    hit[:10] = 0
     together = [f"patient {i // 10}" for i in range(100)]
-    assert standard_error(logits_of(said), y, together) > 2 * standard_error(logits_of(said), y)
-    assert standard_error(logits_of(said), y, [None] * 100) == standard_error(logits_of(said), y)
+    assert standard_error(hit, y, together) > 2 * standard_error(hit, y)
 
 
 def test_the_first_within_one_standard_error_of_the_best_wins() -> None:
     y = np.repeat([0, 1], 50)
     said = np.tile(y, (3, 1))
     said[0, :30] = 1  # 0.70
-    said[1, :12] = 1  # 0.88
-    said[2, :10] = 1  # 0.90, standard error 0.028
+    said[1, 1:12] = 1  # 0.89: better on one image than the best and worse on two
+    said[2, :10] = 1  # 0.90
     held = np.stack([logits_of(row) for row in said])
     assert choose(held, y, 2) == 1
-    said[1, 50:55] = 0  # 0.83
+    said[1, 50:60] = 0  # 0.79, and another ten
     assert choose(np.stack([logits_of(row) for row in said]), y, 2) == 2
+    patients = [f"patient {i // 10}" for i in range(100)]
+    said[1:] = y
+    said[1, 10:20] = 1  # wrong on one patient alone: ten images, but one observation
+    said[2, :2] = 1
+    held = np.stack([logits_of(row) for row in said[1:]])
+    assert choose(held, y, 2) == 1
+    assert choose(held, y, 2, patients) == 0
     assert choose(np.full((3, 4, 2), np.nan), y[:4], 2, otherwise=1) == 1
 
 
