@@ -123,7 +123,8 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare models on the images that all of them judged without having seen them."""
-    from cnsapp.services.comparing import compare_models, comparison_json, in_words
+    from cnsapp.services.comparing import compare_models
+    from cnsapp.services.comparing_words import comparison_json, in_words
     from cnsapp.services.projects import get_project
 
     app = opened()

@@ -9,7 +9,8 @@ import streamlit as st
 
 from cnsapp.domain.compare import Pair
 from cnsapp.services import comparing, models
-from cnsapp.services.comparing import Comparison, Judged, Part, Which, in_words, shown_p, signed
+from cnsapp.services.comparing import Comparison, Judged, Which
+from cnsapp.services.comparing_words import Part, in_words, shown_p, signed
 from cnsapp.services.models import ModelView
 from cnsapp.services.projects import ProjectView
 from cnsapp.ui import frame, words

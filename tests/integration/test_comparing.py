@@ -13,9 +13,9 @@ from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services.comparing import (
     compare_models,
     images_apart,
-    in_words,
     parts_in_common,
 )
+from cnsapp.services.comparing_words import in_words
 from db.models import Model, Prediction
 from tests.integration.worlds import World, add_model, make_world, relabel
 
