@@ -191,7 +191,7 @@ def fold_logits(
     """
     n, m = len(x_train), len(x_test)
     answered = x_train[:, :1] if answered is None else answered
-    few = {candidate.family.kind for candidate in candidates_of(options, len(labels))}
+    few = {candidate.family.kind for candidate in candidates_of(options, len(labels), task.groups)}
     if len(few) == 1:  # how many images there are to judge here must not change the choice
         options = replace(options, head=few.pop())
     nobody: list[Any] = [None] * m
