@@ -167,6 +167,9 @@ DIALS: tuple[Dial, ...] = (
     Dial("validation_share", "Validation share",
          "Part of the training images that early stopping and calibration look at.", SCORING,
          "float", 0.05, 0.5),
+    Dial("score_test", "Score the locked test set",
+         "Look at the test set when the run ends. Every look is counted; one at the end is best.",
+         SCORING, "bool", presets=_ALL),
 )  # fmt: skip
 
 
@@ -211,6 +214,7 @@ class Recipe:
     scheme: str = ""
     column: str = ""
     validation_share: float = 0.15
+    score_test: bool = False
     given: Mapping[str, Any] = field(default_factory=dict, compare=False)  # what was asked for
 
     @property

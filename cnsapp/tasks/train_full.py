@@ -195,7 +195,8 @@ class _FullTraining:
         test = score_test(run, answers[-1], seed)
         rows = prediction_rows(run, scored, "fold")
         if test is not None:
-            metrics["test"] = self._test_figures(run, test)
+            if self._recipe.score_test:
+                metrics["test"] = self._test_figures(run, test)
             rows += prediction_rows(run, test, "test")
         metrics = as_json(metrics | {"device": self._device.name})
         job.check_cancelled()

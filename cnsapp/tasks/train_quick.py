@@ -97,7 +97,7 @@ def run_quick(app: App, job: JobContext) -> dict[str, Any]:
     result = _learn(run, HEAD_STARTS if n_new else 0.1)
     tested = _test(run, result)
     metrics = _metrics(result, run.snapshot, time.monotonic() - began)
-    if tested is not None:
+    if tested is not None and recipe.score_test:
         metrics["test"] = _test_figures(run, tested, result)
     job.check_cancelled()
     job.progress(0.98, "Saving the model")

@@ -22,7 +22,9 @@ from tests.integration.worlds import World, make_world
 
 def trained(world: World, **options: Any) -> tuple[int, dict[str, Any]]:
     """Train in this process; return the model's number and its metrics."""
-    job_id = start_training(world.app, project_id=world.project_id, options=options)
+    job_id = start_training(
+        world.app, project_id=world.project_id, options={"score_test": True} | options
+    )
     run_here(world.app, job_id)
     job = jobs.get_job(world.app.store, job_id=job_id)
     assert job.state == "done", job.error

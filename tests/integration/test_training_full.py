@@ -168,7 +168,7 @@ def test_the_locked_test_set_is_scored_once_and_takes_no_part(world: World) -> N
     )  # fmt: skip
     with world.app.store.reading() as session:
         part_of = dict(session.execute(select(SplitMember.image_id, SplitMember.part)).all())
-    job = done(world, asked(world))
+    job = done(world, asked(world, score_test=True))
     rows = answers(world, job.result["model_id"])
     test = {i for i, part in part_of.items() if part == "test"}
     assert {row.image_id for row in rows if row.part == "test"} == test

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from cnsapp.cli import cli
-from cnsapp.domain.recipe import BACKBONES, OPTIONS
+from cnsapp.domain.recipe import BACKBONES, DIALS, OPTIONS, PRESETS, Dial, make_recipe
 from cnsapp.domain.schemes import HOTKEYS
 from cnsapp.settings import Settings
 
@@ -99,6 +99,24 @@ def test_the_table_names_no_setting_that_is_not_there() -> None:
 
 def test_every_backbone_and_training_setting_is_in_the_guide() -> None:
     assert [name for name in [*BACKBONES, *OPTIONS] if f"`{name}`" not in guide()] == []
+
+
+def as_shown(value: object) -> str:
+    """Return a setting's default as the table writes it."""
+    if isinstance(value, bool | str):
+        return {True: "true", False: "false", "": "automatic"}.get(value, str(value))
+    return f"{value:g}"
+
+
+@pytest.mark.parametrize("dial", DIALS, ids=lambda dial: dial.name)
+def test_the_table_of_settings_has_the_defaults_of_every_preset(dial: Dial) -> None:
+    row = re.search(rf"^\| `{dial.name}` \|(.*)\|$", chapter("All settings"), re.M)
+    assert row, f"{dial.name} is not in the table"
+    _, quick, tuned, what = [cell.strip() for cell in row[1].split("|")]
+    has = {p: as_shown(getattr(make_recipe(p), dial.name)) for p in PRESETS if p in dial.presets}
+    assert quick == has.get("quick", "–")
+    assert tuned == (", ".join(dict.fromkeys([has["full"], has["best"]])) if "full" in has else "–")
+    assert what == dial.help
 
 
 def test_every_key_of_the_labelling_screen_is_in_the_table() -> None:
