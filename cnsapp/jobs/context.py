@@ -142,9 +142,11 @@ class JobContext:
             nonlocal ran
             ran = True
             try:
-                return as_json(fn(*args, **kwargs))
+                result = as_json(fn(*args, **kwargs))
             except Exception as error:
                 raise StepError(error) from error
+            self.flush()  # what it told: after a kill the step is not done, nor told, again
+            return result
 
         try:
             value = self._run_step(name, work)
