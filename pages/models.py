@@ -25,7 +25,7 @@ def main() -> None:
     project = frame.need_project(here, "Models belong to a project.")
     found = models.list_models(here.app.store, project_id=project.id, archived=True)
     view = st.segmented_control(
-        "View", VIEWS, key="models_view", default="Models", required=True,
+        "View", VIEWS, key="models_view", default="Models", required=True, bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     if view == "Find the best":

@@ -13,7 +13,7 @@ from cnsapp.errors import CnsError
 from cnsapp.services import metadata
 from cnsapp.services.projects import ProjectView
 from cnsapp.ui import train_dials, words
-from cnsapp.ui.frame import Here
+from cnsapp.ui.frame import Here, go_to
 from cnsapp.weights_files import own_ids, weights_state
 
 PRESET, BACKBONE = "train_preset", "train_backbone"
@@ -38,7 +38,16 @@ def choose(here: Here, project: ProjectView) -> Choice:
             required=True,
         )  # fmt: skip
         backbone = _choose_backbone(here, str(preset))
-    st.caption(PRESETS[str(preset)])
+    with st.container(horizontal=True, vertical_alignment="center", key="train_purpose"):
+        st.caption(PRESETS[str(preset)], width="stretch")
+        if st.button(
+            "Find the best…",
+            key="train_search",
+            type="tertiary",
+            icon=":material/search_insights:",
+            help="Try several networks and presets within a time that you give.",
+        ):
+            go_to("pages/models.py", models_view="Find the best")
     return Choice(str(preset), backbone, train_dials.changed(project, str(preset)))
 
 
