@@ -190,6 +190,6 @@ def _answered(
         else:
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = drawn[:, n_levels + k] / drawn[:, k]
-            spread = widened(percentiles(values), share, int(holding[k]))
+            spread = widened(percentiles(values, int(holding[k])), share, int(holding[k]))
         found.append(Answered(float(threshold), int(n[k]), float(n[k] / len(sure)), share, spread))
     return found

@@ -236,7 +236,8 @@ def reliability(
         if drawn is not None and n[k]:
             wrong, good = drawn[:, 2 * k], drawn[:, 2 * k + 1]
             whole = np.where(wrong + good > 0, wrong + good, np.nan)
-            spread = widened(percentiles(good / whole), share, len(np.unique(units[at == k])))
+            holding = len(np.unique(units[at == k]))
+            spread = widened(percentiles(good / whole, holding), share, holding)
         mean = float(sure[k] / n[k]) if n[k] else None
         bins.append(Bin(k / n_bins, (k + 1) / n_bins, int(n[k]), mean, share, spread))
     off = ((p - np.eye(p.shape[1])[true]) ** 2).sum(1) if len(true) else np.zeros(0)
@@ -247,8 +248,13 @@ def reliability(
         bins=bins,
         ece=expected_calibration_error(p, true, n_bins),
         brier=float(off.mean()) if len(true) else None,
-        brier_interval=mean_interval(off, units),
+        brier_interval=_within(mean_interval(off, units), 0.0, 2.0),
     )
+
+
+def _within(interval: Interval | None, least: float, most: float) -> Interval | None:
+    """Return an interval without what no figure can be."""
+    return interval and (max(interval[0], least), min(interval[1], most))
 
 
 def unscaled(probabilities: NDArray[np.floating], temperature: float) -> Floats:

@@ -144,7 +144,7 @@ def _one_class(
     spreads: list[Interval | None] = [None, None]
     if drawn is not None:
         spreads = [
-            widened(percentiles(values), at, holding)
+            widened(percentiles(values, holding), at, holding)
             for values, at in zip(drawn, (value, precision), strict=True)
         ]
     curve = ClassCurves(
@@ -242,4 +242,4 @@ def _macro(drawn: list[Floats], value: float | None, n_units: int) -> Interval |
     there = np.isfinite(table)
     n = there.sum(0)
     means = np.where(n > 0, np.where(there, table, 0.0).sum(0) / np.maximum(n, 1), np.nan)
-    return widened(percentiles(means), value, n_units)
+    return widened(percentiles(means, n_units), value, n_units)

@@ -189,7 +189,8 @@ def bootstrap_interval(
     value = balanced_accuracy(confusion_matrix(true, pred, n_classes))
     holding = _units_holding(units, true, n_classes)
     scores = _nan_mean(_ratio(sums[:, n_classes:], sums[:, :n_classes]))
-    return widened(percentiles(scores), value, _harmonic(holding, int(units.max()) + 1))
+    agreeing = _harmonic(holding, int(units.max()) + 1)
+    return widened(percentiles(scores, agreeing), value, agreeing)
 
 
 def evaluate(
@@ -323,7 +324,8 @@ class _Spread:
         value = getattr(self.whole, name)[at][0]
         if not np.isfinite(value):
             return None
-        return widened(percentiles(getattr(self.drawn, name)[at]), float(value), n_units)
+        drawn = getattr(self.drawn, name)[at]
+        return widened(percentiles(drawn, n_units), float(value), n_units)
 
     def share(
         self, name: str, n: int, n_units: float, column: int | None = None

@@ -7,10 +7,12 @@ hundred images of a hundred patients. An interval by image would be too narrow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cnsapp.domain.student import student_quantile, tail_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -138,16 +140,25 @@ def shared_draws(
     return lot[units], times.astype(np.float32)
 
 
-def percentiles(values: Floats) -> Interval | None:
+def percentiles(values: Floats, n_units: float = inf) -> Interval | None:
     """Return the 95 % percentile interval of one figure's resamples.
 
     None where it is undefined in more than a tenth of them: a class that few units hold is then
     missing from many, and an interval of the others would say too much.
+
+    Parameters
+    ----------
+    values
+        (resamples,) of the figure, NaN where undefined.
+    n_units
+        Units that the figure rests on: with few of them the interval reaches further out (see
+        `cnsapp.domain.student.tail_of`).
     """
     defined = values[np.isfinite(values)]
     if len(defined) < 0.9 * len(values) or not len(defined):
         return None
-    low, high = np.quantile(defined, [0.025, 0.975])
+    tail = tail_of(n_units)
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -166,7 +177,7 @@ def widened(interval: Interval | None, value: float | None, n_units: float) -> I
 
 
 def mean_interval(values: NDArray[np.floating], units: Ints) -> Interval | None:
-    """Return the 95 % interval of a mean, by units: mean ± 1.96 cluster-robust standard errors.
+    """Return the 95 % interval of a mean, by units: mean ± Student's t cluster-robust errors.
 
     References
     ----------
@@ -178,7 +189,8 @@ def mean_interval(values: NDArray[np.floating], units: Ints) -> Interval | None:
     mean = float(np.mean(values))
     off = np.bincount(units, weights=np.asarray(values, np.float64) - mean, minlength=n_units)
     error = sqrt(n_units / (n_units - 1) * float(off @ off)) / len(values)
-    return mean - Z * error, mean + Z * error
+    reach = student_quantile(n_units - 1)
+    return mean - reach * error, mean + reach * error
 
 
 def _distinct(rows: Ints) -> tuple[Ints, Ints]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import atan, erfc, pi, sqrt
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from cnsapp.domain.resampling import (
     widened,
     wilson_interval,
 )
+from cnsapp.domain.student import student_p, student_quantile
 
 FEWEST = 10  # images that a slice needs for a balanced accuracy and a test
 FEWEST_GROUPS = 3  # of a slice, for an interval and a test by group
@@ -140,19 +141,6 @@ def size_class(width: int, height: int) -> str:
     return "shorter side 1024 px or more"
 
 
-def student_p(t: float, degrees: float) -> float:
-    """Return the two-sided p-value of Student's t."""
-    if not np.isfinite(t):
-        return 0.0
-    if degrees > 200:
-        return erfc(abs(t) / sqrt(2))
-    # the density in the angle is cos^(degrees - 1): smooth, so that a fine grid is exact enough
-    angle = np.linspace(atan(abs(t) / sqrt(degrees)), pi / 2, 4001)
-    whole = np.linspace(0, pi / 2, 4001)
-    tail = np.trapezoid(np.cos(angle) ** (degrees - 1), angle)
-    return float(min(1.0, tail / np.trapezoid(np.cos(whole) ** (degrees - 1), whole)))
-
-
 class _Tables:
     """Counts by slice and class, of the predictions and of their resamples."""
 
@@ -263,11 +251,12 @@ def _one(tables: _Tables, s: int, name: str | None) -> Slice:
     spread = wilson_interval(int(hits_of.sum()), n)
     if by_groups:
         drawn = _recalls(slice_n.sum(1), slice_hits.sum(1))
-        spread = widened(percentiles(drawn), accuracy, units)
+        spread = widened(percentiles(drawn, units), accuracy, units)
     balanced, interval = None, None
     if n_classes >= 2 and n >= FEWEST:
         balanced = float(_mean(_recalls(n_of, hits_of)))
-        interval = widened(percentiles(_mean(_recalls(slice_n, slice_hits))), balanced, units)
+        values = _mean(_recalls(slice_n, slice_hits))
+        interval = widened(percentiles(values, units), balanced, units)
     difference, between, p, verdict = _compared(tables, s, (slice_n, slice_hits, rest_n, rest_hits))
     return Slice(
         value=name,
@@ -314,7 +303,7 @@ def _compared(
     )
     error = sqrt(max(float(values.var()) * factor, least))
     p = student_p(difference / error, groups - 1 if by_groups else n.sum() - 1)
-    half = error * _student_quantile(groups - 1 if by_groups else n.sum() - 1)
+    half = error * student_quantile(groups - 1 if by_groups else n.sum() - 1)
     return (
         difference,
         (max(-1.0, difference - half), min(1.0, difference + half)),
@@ -327,15 +316,6 @@ def _least_variance(n: Floats, hits: Floats) -> float:
     """Return the variance of a mean recall of independent images, never 0."""
     share = (hits + 1) / (n + 2)
     return float((share * (1 - share) / n).sum() / len(n) ** 2)
-
-
-def _student_quantile(degrees: float) -> float:
-    """Return the |t| that is exceeded with probability 0.05, by halving."""
-    low, high = 1.9, 13.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_p(middle, degrees) > 0.05 else (low, middle)
-    return high
 
 
 def _judged(found: Slice, p_holm: float, level: float) -> Slice:
