@@ -2,9 +2,11 @@
 
 Two scores with overlapping intervals may still differ, and two that look different may not: what
 counts is the difference on the same images. Its interval comes from resampling whole groups, the
-same ones for both models; its p value from McNemar's exact test where every image stands for
-itself, and from swapping the two models' answers group by group where images of one patient belong
-together. Holm's correction keeps many pairs from making a winner by chance.
+same ones for both models; its p value from exchanging the two models' answers: group by group where
+images of one patient belong together, else image by image. That is McNemar's exact test where all
+classes have the same number of images. Where they have not, McNemar's test speaks of accuracy, and
+may even favour the other model: the exchange weighs images as balanced accuracy does. Holm's
+correction keeps many pairs from making a winner by chance.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import comb
+from math import comb, lgamma, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +35,8 @@ N_RESAMPLES = 4000
 N_SWAPS = 20_000
 ALL_SWAPS = 14  # groups up to which every way of swapping is tried
 LEVEL = 0.05
-MCNEMAR, SWAPS = "McNemar's exact test", "exchange by group"
+MCNEMAR, SWAPS, IMAGES = "McNemar's exact test", "exchange by group", "exchange by image"
+ALL_COUNTS = 200_000  # ways to count the exchanged images of each class, up to which all are tried
 AT_ONCE = 4_000_000  # numbers held while exchanges are summed
 
 
@@ -56,7 +59,10 @@ class Pair:
     p_value, p_holm
         Two-sided, before and after Holm's correction for all pairs; None where undefined.
     test
-        `MCNEMAR` or `SWAPS`.
+        `MCNEMAR`, `IMAGES` or `SWAPS`.
+    mcnemar_p
+        Of McNemar's exact test, which speaks of accuracy, before any correction; None where images
+        belong to groups.
     agreement
         Share of the images that both call the same, right or wrong; None without images.
     """
@@ -74,6 +80,7 @@ class Pair:
     p_holm: float | None
     test: str
     agreement: float | None
+    mcnemar_p: float | None = None
 
     @property
     def shown(self) -> bool:
@@ -162,7 +169,7 @@ def compare(
         n_groups=n_units if grouped else None,
         scores=scores,
         intervals=[
-            None if drawn is None else widened(percentiles(drawn[m]), scores[m], n_units)
+            None if drawn is None else widened(percentiles(drawn[m], n_units), scores[m], n_units)
             for m in range(len(said))
         ],
         accuracies=[float(right.mean()) if len(true) else None for right in hits],
@@ -243,6 +250,37 @@ def exchange_p(weights: NDArray[np.floating], seed: int = 0) -> float | None:
     return (larger + 1) / (N_SWAPS + 1)
 
 
+def exchange_images_p(
+    weights: NDArray[np.floating], counts: NDArray[np.integer], seen: float, seed: int = 0
+) -> float:
+    """Return the two-sided p value of a difference whose images may each have either sign, 0 to 1.
+
+    How many of a class's images keep their sign is binomial, so that all ways need not be listed:
+    only the counts of each class, up to `ALL_COUNTS` of them, else `N_SWAPS` drawn ones.
+
+    Parameters
+    ----------
+    weights, counts
+        (K,) what an image of each class adds to the difference, and how many images of it one model
+        got right and the other wrong.
+    seen
+        The difference, without its sign.
+    """
+    known = [(float(w), int(n)) for w, n in zip(weights, counts, strict=True) if n]
+    if np.prod([n + 1.0 for _, n in known]) > ALL_COUNTS:
+        generator = np.random.default_rng(seed)
+        total = sum(w * (2.0 * generator.binomial(n, 0.5, N_SWAPS) - n) for w, n in known)
+        return (int((np.abs(total) >= seen - 1e-12).sum()) + 1) / (N_SWAPS + 1)
+    sums, chances = np.zeros(1), np.ones(1)
+    for w, n in known:
+        kept = np.arange(n + 1)
+        logs = np.array([lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) for k in kept.tolist()])
+        chance = np.exp(logs - n * log(2))
+        sums = (sums[:, None] + w * (2.0 * kept - n)).ravel()
+        chances = (chances[:, None] * chance).ravel()
+    return min(1.0, float(chances[np.abs(sums) >= seen - 1e-12].sum()))
+
+
 def _pair(
     a: int,
     b: int,
@@ -259,13 +297,18 @@ def _pair(
     one, two = hits[a], hits[b]
     only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
     first, second = scores[a], scores[b]
-    p = None
-    if len(true):
-        p = (
-            exchange_p(_by_group(true, one, two, n_classes, units), seed)
-            if grouped
-            else mcnemar_exact(only_first, only_second)
-        )
+    p, test, plain = None, SWAPS if grouped else MCNEMAR, None
+    if len(true) and grouped:
+        p = exchange_p(_by_group(true, one, two, n_classes, units), seed)
+    elif len(true):
+        p = plain = mcnemar_exact(only_first, only_second)
+        share = _share(true, n_classes)
+        apart_in = np.bincount(true[one != two], minlength=n_classes)
+        if len(np.unique(share[apart_in > 0])) > 1:  # an image of a rare class weighs more
+            test, p = (
+                IMAGES,
+                exchange_images_p(share, apart_in, abs(_step(true, one, two, share)), seed),
+            )
     apart = None if drawn is None else drawn[a] - drawn[b]
     return Pair(
         first=a,
@@ -279,8 +322,9 @@ def _pair(
         neither=int((~one & ~two).sum()),
         p_value=p,
         p_holm=None,
-        test=SWAPS if grouped else MCNEMAR,
+        test=test,
         agreement=float((said[a] == said[b]).mean()) if len(true) else None,
+        mcnemar_p=plain,
     )
 
 
@@ -288,10 +332,11 @@ def _honest(
     apart: Floats, first: float | None, second: float | None, units: Ints
 ) -> Interval | None:
     """Return the interval of a difference, not a point where all groups (or images) agree."""
-    found = percentiles(apart)
+    n_units = int(units.max()) + 1
+    found = percentiles(apart, n_units)
     if found is None or first is None or second is None or found[1] - found[0] > 1e-12:
         return found
-    n_units, step = int(units.max()) + 1, abs(first - second)
+    step = abs(first - second)
     sure = wilson_interval(step * n_units, n_units)  # the rule of three, in short
     if sure is None:
         return None
@@ -304,11 +349,20 @@ def _by_group(
     true: Ints, one: NDArray[np.bool_], two: NDArray[np.bool_], n_classes: int, units: Ints
 ) -> Floats:
     """Return (G,) what each group adds to the difference of the balanced accuracies."""
-    n = np.bincount(true, minlength=n_classes)
-    share = 1 / (np.maximum(n, 1) * (n > 0).sum())  # an image of class c weighs 1 / (n_c K)
-    step = (one.astype(np.float64) - two) * share[true]
+    step = (one.astype(np.float64) - two) * _share(true, n_classes)[true]
     weights: Floats = np.bincount(units, weights=step)  # type: ignore[assignment]
     return weights
+
+
+def _share(true: Ints, n_classes: int) -> Floats:
+    """Return (K,) what an image of each class weighs in the balanced accuracy: 1 / (n_c K)."""
+    n = np.bincount(true, minlength=n_classes)
+    share: Floats = 1 / (np.maximum(n, 1) * (n > 0).sum())
+    return share
+
+
+def _step(true: Ints, one: NDArray[np.bool_], two: NDArray[np.bool_], share: Floats) -> float:
+    return float(((one.astype(np.float64) - two) * share[true]).sum())
 
 
 def _score(true: Ints, right: NDArray[np.bool_], n_classes: int) -> float | None:

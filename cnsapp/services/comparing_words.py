@@ -87,6 +87,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
                 "test": p.test,
                 "p": p.p_value,
                 "p_holm": p.p_holm,
+                "mcnemar_p": p.mcnemar_p,
                 "difference_shown": p.shown,
                 "in_words": in_words(found, p),
             }
@@ -126,12 +127,17 @@ def notes_of(
                 "here, so its task was the harder one."
             )
     said.append("Right and wrong are told by the labels of today.")
-    if found.pairs[0].test == MCNEMAR:
+    if found.n_groups is None:
+        alike = all(pair.test == MCNEMAR for pair in found.pairs)
         said.append(
             "No image has a group, so p is McNemar's exact test on the images that one model got "
-            "right and the other wrong. Where several images show one patient it finds differences "
-            "too easily."
+            "right and the other wrong."
+            if alike
+            else "No image has a group, so p comes from exchanging the two models' answers image "
+            "by image, each weighed by its class as in the balanced accuracy: McNemar's test would "
+            "speak of plain accuracy, since the classes are of unequal size."
         )
+        said.append("Where several images show one patient this finds differences too easily.")
     else:
         said.append(
             f"Images of one group belong together, so p comes from exchanging the two models' "

@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from cnsapp.domain.compare import MCNEMAR, SWAPS, compare, exchange_p, holm, mcnemar_exact
+from cnsapp.domain.compare import IMAGES, SWAPS, compare, exchange_p, holm, mcnemar_exact
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
@@ -52,7 +52,13 @@ def test_a_table_worked_by_hand() -> None:
     (pair,) = found.pairs
     assert (pair.both, pair.only_first, pair.only_second, pair.neither) == (6, 2, 1, 1)
     assert pair.difference == pytest.approx(1 / 8)
-    assert (pair.test, pair.p_value, pair.p_holm) == (MCNEMAR, 1.0, 1.0)  # 2 of 3: nothing shown
+    # steps of 1/8, 1/12 and -1/12: of the 8 ways to sign them 6 reach 1/8
+    assert (pair.test, pair.p_value, pair.p_holm) == (
+        IMAGES,
+        pytest.approx(6 / 8),
+        pytest.approx(0.75),
+    )
+    assert pair.mcnemar_p == 1.0 and not pair.shown  # 2 of 3
     assert pair.agreement == pytest.approx(7 / 10) and not pair.shown
     assert found.n_groups is None
 
