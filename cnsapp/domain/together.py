@@ -34,6 +34,14 @@ def says_whose(group: str | None) -> bool:
     return bool(group) and not str(group).startswith(SAME_PICTURE)
 
 
+def known_groups(groups: Sequence[str | None] | None) -> list[str | None] | None:
+    """Return groups as figures count them: None where they only say which pictures are the same.
+
+    Two near-duplicates in a project without patients make no interval "by group".
+    """
+    return None if groups is None or not any(map(says_whose, groups)) else list(groups)
+
+
 def units_of(keys: Keys) -> Ints:
     """Number the keys; an image without a key gets a number of its own.
 

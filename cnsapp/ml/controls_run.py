@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cnsapp.domain.compare import compare
 from cnsapp.domain.metrics import evaluate
+from cnsapp.domain.together import known_groups
 from cnsapp.ml.controls_fit import (
     NOT_SCORED,
     Answer,
@@ -174,8 +175,7 @@ def against(task: Task, answers: Ints, predicted: Ints) -> dict[str, Any]:
 
 def pick_groups(task: Task, rows: NDArray[np.integer]) -> list[str | None] | None:
     """Return the groups of these rows, or None where there are none."""
-    found = pick(task.groups, np.asarray(rows, np.int64))
-    return None if found is None else list(found)
+    return known_groups(pick(task.groups, np.asarray(rows, np.int64)))
 
 
 def control_warnings(score: float | None, found: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -21,6 +21,7 @@ from cnsapp.domain.calibration import (
 )
 from cnsapp.domain.metrics import Evaluation, evaluate
 from cnsapp.domain.splits import FoldPlan, grouped_folds
+from cnsapp.domain.together import known_groups
 from cnsapp.errors import Cancelled, CnsError
 from cnsapp.ml.controls import data_warnings, score_controls
 from cnsapp.ml.features import FeatureLayout
@@ -113,7 +114,7 @@ class QuickResult:
             "calibration_error": self.calibration_error,
             "controls": self.controls,
             "scheme": self.scheme,
-            "n_folds": len(np.unique(self.folds)) if self.evaluation.n else 0,
+            "n_folds": len(np.unique(self.folds[self.folds >= 0])) if self.evaluation.n else 0,
             "class_ids": self.class_ids,
             "class_names": self.class_names,
             "temperature": self.temperature,
@@ -260,7 +261,7 @@ def _report(
     probabilities[scored] = softmax(run.logits[scored], temperature)
     y, p = run.labels[scored], probabilities[scored]
     unseen = cross_fitted_probabilities(run.logits[scored], y, run.plan.folds[scored])
-    groups = pick(run.groups, scored)
+    groups = known_groups(pick(run.groups, scored))
     order = np.argsort(-p, axis=1, kind="stable")
     return QuickResult(
         head=head,

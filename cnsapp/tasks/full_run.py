@@ -20,6 +20,7 @@ from cnsapp.bootstrap import App
 from cnsapp.domain.recipe import Recipe
 from cnsapp.domain.run_plan import Part, RunPlan, plan_run
 from cnsapp.domain.splits import BY_COLUMN
+from cnsapp.domain.together import says_whose
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.jobs.context import JobContext
 from cnsapp.ml.bundle import write_atomically
@@ -88,8 +89,8 @@ class FullRun:
         return sorted(rows | {int(i) for i in self.test})
 
     def groups(self, rows: Sequence[int] | Ints) -> list[str | None] | None:
-        """Return the groups of rows, or None where no image of the run has one."""
-        if not any(image.group for image in self.images):
+        """Return the groups of rows, or None where no image of the run has a real one."""
+        if not any(says_whose(image.group) for image in self.images):
             return None
         return [self.images[int(i)].group for i in rows]
 

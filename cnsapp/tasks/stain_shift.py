@@ -19,6 +19,7 @@ from cnsapp.jobs.context import JobContext
 from cnsapp.ml.bundle import load_bundle
 from cnsapp.ml.controls_fit import NOT_SCORED, Check, Task
 from cnsapp.ml.controls_quick import fold_logits, options_of
+from cnsapp.ml.controls_run import pick_groups
 from cnsapp.ml.features import FeatureExtractor, FeatureStore, Floats
 from cnsapp.ml.held_out import QuickOptions
 from cnsapp.ml.preprocess import CLEAN, Pixels
@@ -62,7 +63,7 @@ def stain_shift(
         except CnsError as error:
             return {"n": 0, "why_not": str(error)}
     same = float((again == rows.answers[chosen]).mean())
-    groups = None if task.groups is None else [task.groups[i] for i in chosen]
+    groups = pick_groups(task, chosen)
     found = curve(
         task.labels[chosen], answers, rows.answers[chosen], task.n_classes, groups, task.seed
     )
