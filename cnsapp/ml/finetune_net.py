@@ -162,6 +162,13 @@ class TrainNet(nn.Module):
             theirs.data = mine.data
         return other
 
+    def copy(self) -> TrainNet:
+        """Return a network with parameters of its own."""
+        other = self.twin()
+        for p in other.parameters():
+            p.data = p.data.clone()
+        return other
+
     def parameter_groups(
         self, rate: float, body_share: float, decay: float
     ) -> list[dict[str, object]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cnsapp.errors import CnsError
 from cnsapp.ml.finetune_types import EpochRecord, Ints
 
+MARGIN = 0.5  # standard errors
 LAST_RATE = 0.01  # share of the highest rate that the cosine ends at
 SMALLEST_BATCH = 2  # batch normalisation has no spread of one image
 _ORDER, _DROPOUT = 1, 2  # what a draw is for
@@ -167,8 +168,8 @@ def best_of(records: Sequence[EpochRecord], n_validation: int) -> EpochRecord:
     """Return the epoch to take the network from.
 
     The best validation balanced accuracy wins; of equals, the lower loss. But the start (epoch 0)
-    stays unless that is better by one standard error: with few validation images the best of many
-    epochs is better by luck alone, and the quick model holds better on new groups.
+    stays unless that is better by `MARGIN` standard errors: with few validation images the best of
+    many epochs is better by luck alone, and the quick model holds better on new groups.
 
     Parameters
     ----------
@@ -179,14 +180,18 @@ def best_of(records: Sequence[EpochRecord], n_validation: int) -> EpochRecord:
 
     References
     ----------
-    Breiman et al., Classification and regression trees, 1984 (the rule of one standard error).
+    Breiman et al., Classification and regression trees, 1984 (a margin of standard errors).
     """
     best = peak_of(records)
     start = next((r for r in records if r.epoch == 0), None)
     if start is None or start.validation_balanced_accuracy is None:
         return best
-    error = math.sqrt(_score(start) * (1 - _score(start)) / n_validation)
-    return best if _score(best) > _score(start) + error else start
+    return best if _score(best) > _score(start) + margin(_score(start), n_validation) else start
+
+
+def margin(score: float, n: int) -> float:
+    """Return how much better than a balanced accuracy of n images another must be to count."""
+    return MARGIN * math.sqrt(score * (1 - score) / n)
 
 
 def peak_of(records: Sequence[EpochRecord]) -> EpochRecord:

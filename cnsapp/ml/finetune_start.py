@@ -194,6 +194,22 @@ def start_head(
     )
 
 
+def averages_with_start(base: Base, recipe: Recipe) -> bool:
+    """Say whether the weights end half way to the start: only where the start knows something."""
+    return recipe.average_with_quick and base.pretrained and recipe.start_from == "quick"
+
+
+def head_pull(base: Base, data: FitData, recipe: Recipe) -> float:
+    """Return how strongly the head is pulled to zero while it learns.
+
+    A head that starts as the quick model's goes on with its penalty, |W|^2 / (2 C n) beside the
+    mean loss, so that it stays where it was as long as the features do.
+    """
+    if not base.pretrained or recipe.start_from != "quick":
+        return 0.0
+    return 1 / (START_STRENGTH * len(data.train))
+
+
 def _fitted(
     base: Base, data: FitData, device: Device, cancelled: Callable[[], bool] | None
 ) -> LinearHead:

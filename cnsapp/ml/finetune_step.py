@@ -61,6 +61,9 @@ class StepSettings:
         Number format of forward passes of the still and of the learning stages; None is float32.
     channels_last
         Memory layout of the maps.
+    head_pull
+        How strongly the head's weights are pulled to zero, as part of the loss: half of this times
+        the sum of their squares.
     seed
         Of the run.
     """
@@ -74,6 +77,7 @@ class StepSettings:
     lead_autocast: torch.dtype | None
     autocast: torch.dtype | None
     channels_last: bool
+    head_pull: float
     seed: int
 
 
@@ -119,9 +123,7 @@ class Learner:
         self.lanes = [net, *(net.twin() for _ in range(n_lanes - 1))]
         self.average = net
         if settings.ema > 0:
-            self.average = net.twin()
-            for p in self.average.parameters():
-                p.data = p.data.clone()
+            self.average = net.copy()
         self.scaler = torch.amp.GradScaler(
             device.torch.type, enabled=settings.autocast == torch.float16
         )
@@ -175,6 +177,7 @@ class Learner:
         if not np.isfinite(loss):
             raise NotFiniteError(loss, rate)
         self._gather()
+        self._pull_head()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self.scaler.step(self.optimizer)
@@ -269,6 +272,12 @@ class Learner:
                     theirs.grad = None
         if self.net.norms_learn and len(self.lanes) > 1:
             self._share_norms()
+
+    def _pull_head(self) -> None:
+        weight = self.net.linear.weight
+        if self.settings.head_pull > 0 and weight.grad is not None:
+            scale = self.settings.head_pull * self.scaler.get_scale()
+            weight.grad.add_(weight.detach(), alpha=scale)
 
     def _share_norms(self) -> None:
         """Let every lane go on with the mean of the lanes' batch statistics."""

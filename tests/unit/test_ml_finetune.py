@@ -16,7 +16,7 @@ from cnsapp.ml import finetune_step
 from cnsapp.ml.bundle import load_bundle, save_bundle
 from cnsapp.ml.device import Device
 from cnsapp.ml.finetune import BatchReport, EpochRecord, Finetuner, FitData, FittedNetwork, fit
-from cnsapp.ml.finetune_finish import mixed
+from cnsapp.ml.finetune_finish import SHARES, mixed
 from cnsapp.ml.finetune_step import Learner
 from cnsapp.ml.predict import Predictor
 
@@ -352,9 +352,19 @@ def test_best_averages_weights_with_the_start_where_validation_says_so(make: Mak
     start, tuned = {"a": torch.tensor([0.0, 2.0])}, {"a": torch.tensor([1.0, 4.0])}
     assert mixed(start, tuned, 0.25)["a"].tolist() == [0.25, 2.5]
     assert mixed(start, tuned, 1.0) is tuned
-    tuner = make(preset="best", evaluate="holdout", epochs=2)
-    network, _ = fit(tuner)
-    assert network.share in (1.0, 0.75, 0.5, 0.25)
+    scratch, records = fit(make(folder="a", average_with_quick=True))
+    assert scratch.share == 1  # half way to weights that know nothing is nowhere
+    tuner = make(backbone="efficientnet_lite0", epochs=2, average_with_quick=True)
+    network, records = fit(tuner)
+    assert network.share in (SHARES if network.best_epoch else (1.0,))
+    tuner._go_to(2)
+    half = tuner._logits(tuner.data.validation)
+    plain = make(backbone="efficientnet_lite0", folder="b", epochs=2, average_with_quick=False)
+    plain.run_epoch(2)
+    average = plain.learner.average
+    average.load_learning_state(mixed(plain._start, average.learning_state(), 0.5))
+    np.testing.assert_allclose(half, plain._logits(tuner.data.validation), atol=1e-5)
+    assert records[2].validation_loss != plain.records[2].validation_loss  # judged as it ends
 
 
 def test_bad_input_gets_a_sentence(make: Make) -> None:

@@ -110,11 +110,11 @@ def test_the_best_epoch_is_that_of_the_score_then_of_the_loss() -> None:
     assert best_of([record(0, None), record(1, 0.1)], 100).epoch == 1
 
 
-def test_the_start_stays_unless_an_epoch_is_better_by_a_standard_error() -> None:
-    # 0.6 of 96 images: sqrt(0.6 * 0.4 / 96) = 0.05
-    assert best_of([record(0, 0.6), record(1, 0.64)], 96).epoch == 0
-    assert best_of([record(0, 0.6), record(1, 0.66)], 96).epoch == 1
-    assert best_of([record(0, 0.6), record(1, 0.66)], 24).epoch == 0  # the error is 0.1 there
+def test_the_start_stays_unless_an_epoch_is_better_by_half_a_standard_error() -> None:
+    # 0.6 of 96 images: half of sqrt(0.6 * 0.4 / 96) = 0.025
+    assert best_of([record(0, 0.6), record(1, 0.62)], 96).epoch == 0
+    assert best_of([record(0, 0.6), record(1, 0.63)], 96).epoch == 1
+    assert best_of([record(0, 0.6), record(1, 0.63)], 24).epoch == 0  # it is 0.05 there
     assert best_of([record(0, 0.6), record(1, 0.6, 0.5)], 96).epoch == 0
     assert best_of([record(0, 0.0), record(1, 0.3)], 9).epoch == 1
 
