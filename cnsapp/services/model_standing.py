@@ -20,6 +20,7 @@ from cnsapp.services.models import (
     labels_changed_since,
 )
 from cnsapp.services.reading import read_otherwise
+from cnsapp.services.ties import ties_changed
 from cnsapp.services.training import start_training
 from db.models import Model
 from db.session import Store
@@ -125,6 +126,10 @@ def differs_today(app: App, *, model_id: int) -> list[str]:
             if n
         ]
         said.append(f"Labels since then: {', '.join(parts)}.")
+    if ties_changed(app.store, model=model):
+        said.append(
+            "Groups, near-duplicates or the split have changed, so images are divided anew."
+        )
     if other := read_otherwise(app.store, model=model):
         said.append(f"Images are read otherwise now: {'; '.join(other)}.")
     then = model.settings.get("versions") or {}

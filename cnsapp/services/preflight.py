@@ -19,6 +19,7 @@ from cnsapp.jobs.lock import device_meant
 from cnsapp.services.devices import check_wish
 from cnsapp.services.images import reading_rule
 from cnsapp.services.models import ModelView, labels_changed_since, list_models
+from cnsapp.services.ties import ties_changed
 from cnsapp.services.training import Readiness, readiness, same_request
 from cnsapp.weights_files import require_weights
 from db.models import Image, Worker
@@ -199,7 +200,9 @@ def _made_before(
         }
         if same_request(asked, wanted):
             changed = labels_changed_since(app.store, model_id=model.id, sample=0).total
-            return None if changed or _rule_changed(app, model) else model
+            if changed or _rule_changed(app, model) or ties_changed(app.store, model=model):
+                return None
+            return model
     return None
 
 

@@ -57,6 +57,8 @@ class FullRun:
         Where it began.
     seconds
         That reading the pictures took.
+    ties
+        Sign of what is kept together, and on which side (`services.ties`).
     """
 
     images: list[Labelled]
@@ -76,6 +78,7 @@ class FullRun:
     size: int
     device: str
     seconds: float
+    ties: str = ""
 
     @property
     def labels(self) -> Ints:
@@ -93,6 +96,19 @@ class FullRun:
         if not any(says_whose(image.group) for image in self.images):
             return None
         return [self.images[int(i)].group for i in rows]
+
+    def would_do(self, other: FullRun) -> bool:
+        """Say whether two runs learn, choose and score by the very same images and labels."""
+
+        def work(run: FullRun) -> list[Any]:
+            images = [
+                (i.source.image_id, i.source.sha256, i.source.seen, i.class_id) for i in run.images
+            ]
+            parts = [part.as_json() for part in run.parts]
+            return [images, parts, run.folds.tolist(), run.test.tolist(), run.class_ids,
+                    run.rule, run.size, run.split_id]  # fmt: skip
+
+        return work(self) == work(other)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -203,6 +219,7 @@ def settle(
         size=size,
         device=device,
         seconds=seconds,
+        ties=snapshot.ties,
     )
 
 
@@ -237,21 +254,16 @@ def _at(part: Part, rows: Ints) -> Part:
     )
 
 
-def adopt(
-    app: App, job: JobContext, fingerprint: str, rule: dict[str, Any], split_id: int | None
-) -> int | None:
+def adopt(app: App, job: JobContext, wanted: FullRun) -> int | None:
     """Take over what a failed run of the same request had finished; return its job number.
 
-    Same labels, settings and reading, so its epochs are what this run would do again.
+    Same settings, and the same images in the same parts: its epochs are what this run would do
+    again. Where groups, near-duplicates or the split have changed since, they are not.
     """
     for job_id in _failed_before(app, job):
         folder = run_folder(app.store, job_id)
         run = load_run(folder)
-        if run is not None and (run.fingerprint, run.rule, run.split_id) == (
-            fingerprint,
-            rule,
-            split_id,
-        ):
+        if run is not None and run.would_do(wanted):
             target = run_folder(app.store, job.id)
             if not target.exists():
                 folder.rename(target)

@@ -29,6 +29,7 @@ from cnsapp.services.split_rows import (
     read_column,
     read_rows,
 )
+from cnsapp.services.ties import ties_sign
 from cnsapp.tasks.features import Failures
 from cnsapp.tasks.resources import Source
 from db.models import Image, LabelEvent
@@ -61,6 +62,7 @@ class Snapshot:
     warnings: list[str]
     last_event_id: int
     split_id: int | None = None  # the active split that `part` comes from
+    ties: str = ""  # a sign of what is kept together, and on which side
     about_split: list[str] = field(default_factory=list)  # of `warnings`, those about its parts
 
     def without(self, failures: Failures) -> Snapshot:
@@ -78,7 +80,7 @@ class Snapshot:
         except CnsError as error:
             raise CnsError(f"{unread} {error.what}", error.why, error.remedy) from error
         warnings = [*self.warnings, *rest.warnings, unread]
-        return replace(rest, warnings=list(dict.fromkeys(warnings)))
+        return replace(rest, warnings=list(dict.fromkeys(warnings)), ties=self.ties)
 
     @property
     def learning(self) -> list[Labelled]:
@@ -143,6 +145,7 @@ def take_snapshot(app: App, project_id: int, rule: ReadingRule, *, column: str =
             parts, split_id = parts_of(session, split.id), split.id
             by_group = split.scheme in (BY_GROUP, BY_COLUMN)
             about = [*split.settings.get("said", []), *count_parts(session, split).said]
+        ties = ties_sign(session, project_id, column)
     # read after the labels: a class that is added meanwhile is known then
     classes = list_classes(app.store, project_id=project_id)
     torn: list[str] = []
@@ -161,7 +164,7 @@ def take_snapshot(app: App, project_id: int, rule: ReadingRule, *, column: str =
     snapshot = _checked(whole, classes, last_event_id, split_id)
     about = [*about, *placed.said, *torn]
     said = dict.fromkeys([*snapshot.warnings, *warnings, *tied, *about])
-    return replace(snapshot, warnings=list(said), about_split=about)
+    return replace(snapshot, warnings=list(said), about_split=about, ties=ties)
 
 
 def _read(

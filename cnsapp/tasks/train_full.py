@@ -111,17 +111,16 @@ class _FullTraining:
             sources = [i.source for i in [*snapshot.learning, *snapshot.testing]]
             pixels, failures = decode(self._app, self._job, sources, rule, size, span=DECODE_SPAN)
             kept = snapshot.without(failures)
-            before = adopt(
-                self._app, self._job, kept.fingerprint(), rule.as_json(), snapshot.split_id
-            )
+            wanted = settle(
+                snapshot, kept, self._recipe, rule, size=size, device=self._device.name,
+                seconds=time.monotonic() - began,
+            )  # fmt: skip
+            before = adopt(self._app, self._job, wanted)
             run = load_run(self._folder) if before is not None else None
             if run is not None:
                 self._job.point(f"Goes on from the epochs that job {before} had finished.")
                 return run, self._pictures_again(run)
-            run = settle(
-                snapshot, kept, self._recipe, rule, size=size, device=self._device.name,
-                seconds=time.monotonic() - began,
-            )  # fmt: skip
+            run = wanted
             save_run(self._folder, run)
             return run, pixels
         return run, self._pictures_again(run)
@@ -244,6 +243,7 @@ class _FullTraining:
                 "last_event_id": run.last_event_id,
                 "n_images": run.n_images,
                 "fingerprint": run.fingerprint,
+                "ties": run.ties,
                 "class_names": run.class_names,
                 "device": describe_device(self._device),
                 "versions": package_versions(),

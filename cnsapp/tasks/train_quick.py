@@ -23,6 +23,7 @@ from cnsapp.bootstrap import App
 from cnsapp.domain.calibration import expected_calibration_error
 from cnsapp.domain.metrics import Evaluation, evaluate
 from cnsapp.domain.recipe import DEFAULT_BACKBONE, Recipe, make_recipe
+from cnsapp.domain.together import known_groups
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.jobs.context import JobContext, as_json
 from cnsapp.ml.bundle import make_bundle, package_versions, save_bundle
@@ -165,7 +166,7 @@ def _test(run: _Run, result: QuickResult) -> _Tested | None:
     groups = [i.group for i in images]
     k = len(result.class_ids)
     found = evaluate(
-        y, order[:, 0], k, groups if any(groups) else None, run.recipe.seed,
+        y, order[:, 0], k, known_groups(groups), run.recipe.seed,
         second=order[:, 1] if k > 2 else None,
     )  # fmt: skip
     return _Tested(images, p, found, expected_calibration_error(p, y))
@@ -256,6 +257,7 @@ def _keep(
             "last_event_id": snapshot.last_event_id,
             "n_images": len(snapshot.images),
             "fingerprint": snapshot.fingerprint(),
+            "ties": snapshot.ties,
             "class_names": result.class_names,
             "features": run.extractor.spec_id,
             "versions": package_versions(),
