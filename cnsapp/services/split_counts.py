@@ -13,6 +13,7 @@ from cnsapp.domain.splits import BY_COLUMN, BY_GROUP, one_value_only
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.metadata import list_names
 from cnsapp.services.split_rows import active_row, fold, read_column
+from cnsapp.services.split_uses import about_learnt
 from db.models import DataSplit, Image, LabelClass, NearPair, SplitMember
 from db.queries import groups_among, read_tally
 from db.session import Store
@@ -105,7 +106,10 @@ def count_parts(session: Session, split: DataSplit) -> PartCounts:
         unlabelled=row([None], None, "No label", None),
         together=everything,
         has_groups=bool(groups),
-        said=assess_parts(counted, used, grouped=grouped),
+        said=[
+            *assess_parts(counted, used, grouped=grouped),
+            *about_learnt(session, split.id),
+        ],
     )
 
 

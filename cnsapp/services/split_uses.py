@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from cnsapp.domain.parts import TEST
 from cnsapp.errors import NotFoundError
-from db.models import DataSplit, Model, SplitMember, SplitUse
+from db.models import DataSplit, Model, Prediction, SplitMember, SplitUse
 from db.session import Store
 from db.types import utc_now
 
@@ -131,6 +131,40 @@ def _model_of_use() -> ColumnElement[bool]:
         SplitUse.model_id.is_(None), Model.job_id == SplitUse.job_id, Model.ready.is_(True)
     )
     return or_(Model.id == SplitUse.model_id, by_run)
+
+
+def models_that_learnt(session: Session, split_id: int) -> list[int]:
+    """Return the models that had images of a split's test set to learn from or to be chosen by.
+
+    They were trained before the split, by another one, or by none: they have no test score, but
+    whoever set dials by their figures has used these images.
+    """
+    judged = exists(
+        select(Prediction.id)
+        .join(SplitMember, SplitMember.image_id == Prediction.image_id)
+        .where(
+            Prediction.model_id == Model.id,
+            Prediction.part != TEST,
+            SplitMember.split_id == split_id,
+            SplitMember.part == TEST,
+        )
+    )
+    project_id = select(DataSplit.project_id).where(DataSplit.id == split_id).scalar_subquery()
+    mine = (Model.project_id == project_id, Model.ready.is_(True))
+    others = or_(Model.split_id.is_(None), Model.split_id != split_id)
+    return list(session.scalars(select(Model.id).where(*mine, others, judged).order_by(Model.id)))
+
+
+def about_learnt(session: Session, split_id: int) -> list[str]:
+    """Say which models know images of a test set, in a sentence; none where none does."""
+    n = len(models_that_learnt(session, split_id))
+    if not n:
+        return []
+    who, they = (f"{n:,} models", "They are") if n > 1 else ("1 model", "It is")
+    return [
+        f"{who} learnt from images of this test set, being trained before the split or by another. "
+        f"{they} not scored on it; settings that were chosen by such figures know these images."
+    ]
 
 
 def overlapping(session: Session, split_id: int) -> Sequence[int]:
