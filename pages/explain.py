@@ -17,6 +17,7 @@ from cnsapp.ui import explain_view, frame, words
 from cnsapp.ui.components import Panel, Tile, gallery, overlay, thumb_url, view_url
 from cnsapp.ui.explain_view import MapState, MapWish
 from cnsapp.ui.frame import Here
+from cnsapp.ui.locked import may_look
 from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
 from cnsapp.ui.tables import Bar, bars, class_name
@@ -140,6 +141,9 @@ def explain(
     order: list[int],
 ) -> None:
     """Draw one image: its maps large, and beside them how sure the model is."""
+    locked = explaining.in_test_set(here.app.store, model_id=model.id, image_id=image.id)
+    if locked and not may_look(here, model, "Explain"):
+        return
     left, right = st.columns([3, 2], gap="large")
     with right:
         walk(image.id, order)

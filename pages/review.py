@@ -6,7 +6,7 @@ import re
 
 import streamlit as st
 
-from cnsapp.services import images, labels, models, projects, review, splits, viewing
+from cnsapp.services import images, labels, models, projects, review, viewing
 from cnsapp.services.models import Changes, ModelView
 from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.services.review import Confusion, Only, Part, ReviewItem, Truth
@@ -14,6 +14,7 @@ from cnsapp.ui import figures, frame, words
 from cnsapp.ui.components import Place, matrix
 from cnsapp.ui.frame import Here
 from cnsapp.ui.labeller import PAGE_SIZE, Badge, labeller
+from cnsapp.ui.locked import may_look
 from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
 
@@ -43,7 +44,7 @@ def main() -> None:
         model = choose_model(found, key="review_model")
         truth = choose_truth()
         part = choose_part(here, model)
-    if part == "test" and not may_look(here, model):
+    if part == "test" and not may_look(here, model, "Review"):
         return
     changed = models.labels_changed_since(here.app.store, model_id=model.id)
     say_changed(changed)
@@ -68,36 +69,6 @@ def choose_part(here: Here, model: ModelView) -> Part:
         help="Figures of the two are never mixed. Choose by the folds; publish the test set.",
     )
     return PARTS[chosen or FOLDS]
-
-
-def may_look(here: Here, model: ModelView) -> bool:
-    """Say what a look at the locked test set costs, and note it once somebody takes it."""
-    split_id = review.test_split(here.app.store, model_id=model.id) or 0
-    seen: set[int] = st.session_state.setdefault("review_looked", set())
-    if model.id in seen:
-        n = splits.count_uses(here.app.store, split_id=split_id)
-        st.caption(
-            f":material/lock: Locked test set of {frame.plain(model.name)}: looked at "
-            f"{words.times(n)}, this look included. Say so beside its score."
-        )
-        return True
-    n = splits.count_uses(here.app.store, split_id=split_id)
-    looked = f"looked at {words.times(n)} so far" if n else "not looked at yet"
-    with st.container(border=True, key="review_locked"):
-        st.markdown(
-            f":material/lock: **The locked test set was {looked}.** "
-            "Whoever looks and then changes labels, settings or the model makes its score a little "
-            "too good. The look is noted with your name and counted beside the score."
-        )
-        if st.button("Look at the test set", key="review_look", icon=":material/visibility:"):
-            with frame.guard():
-                splits.look(
-                    here.app.store, split_id=split_id, model_id=model.id, who=here.annotator,
-                    purpose="Review",
-                )  # fmt: skip
-                seen.add(model.id)
-                st.rerun()
-    return False
 
 
 def choose_truth() -> Truth:

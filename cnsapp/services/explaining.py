@@ -67,6 +67,17 @@ def probabilities(store: Store, *, model_id: int, image_id: int) -> Probabilitie
     return Probabilities(values, f"out-of-fold, {fold}: by a model that had not seen this image")
 
 
+def in_test_set(store: Store, *, model_id: int, image_id: int) -> bool:
+    """Say whether a model answered an image as one of its locked test set: a look is counted."""
+    with store.reading() as session:
+        part = session.scalar(
+            select(Prediction.part).where(
+                Prediction.model_id == model_id, Prediction.image_id == image_id
+            )
+        )
+    return part == "test"
+
+
 def map_probabilities(
     store: Store, *, model_id: int, facts: dict[str, Any]
 ) -> Probabilities | None:
