@@ -26,8 +26,11 @@ Made by `python -m benchmarks.results`; nothing here is written by hand. The sam
 Every image is judged by what has seen neither it nor its group, and every choice (head, strength of
 regularisation, cost and width of a kernel, epoch) is made inside the training images of a fold.
 Balanced accuracy is the mean of the recalls of all classes. Intervals are 95 % bootstrap intervals
-(2,000 resamples of whole groups; of images where there are no groups). “Less than quick” is the
-difference on the same images with its paired interval: where it includes 0, no difference is shown.
+(2,000 resamples of whole groups; of images where there are no groups), expanded for few groups.
+“Less than quick” is the difference on the same images with its paired interval: where it includes
+0, no difference is shown. The defaults of the models (which stages a head reads, the strengths it
+may choose among, how far a network may move) were settled by trials that included these sets, so
+expect a little less on other images.
 Shuffled labels keep the images of a group together; their interval is over repeated shuffles.
 Seconds are those of features (once, for all images) and of all folds with their nested choices.
 
