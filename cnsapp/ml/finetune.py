@@ -7,41 +7,35 @@ interrupted anywhere goes on to the same weights.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from cnsapp.domain.metrics import balanced_accuracy, confusion_matrix
 from cnsapp.domain.recipe import Recipe
-from cnsapp.ml.augment import Changes
 from cnsapp.ml.checkpoint import Checkpoints
 from cnsapp.ml.device import Device
 from cnsapp.ml.finetune_finish import HALF_WAY, Finish, balanced_loss, mixed
-from cnsapp.ml.finetune_limits import Limits, is_out_of_memory, memory_used
-from cnsapp.ml.finetune_net import TrainNet
+from cnsapp.ml.finetune_limits import Limits, is_out_of_memory, memory_used, room_for
 from cnsapp.ml.finetune_plan import (
     Batch,
     best_of,
     epoch_batches,
-    image_weights,
     peak_of,
     rate_factor,
 )
 from cnsapp.ml.finetune_start import (
     averages_with_start,
     first_batch_size,
-    head_pull,
     load_base,
     start_head,
 )
-from cnsapp.ml.finetune_step import Learner, NotFiniteError, StepSettings
+from cnsapp.ml.finetune_state import copied, make_learner, pack, run_id, unpack
+from cnsapp.ml.finetune_step import Learner, NotFiniteError
 from cnsapp.ml.finetune_types import BatchReport, EpochRecord, FitData, Floats, Ints, SelfTest
 from cnsapp.ml.finetuned import FittedNetwork, logits_of
 from cnsapp.ml.heads import LinearHead
@@ -55,7 +49,6 @@ __all__ = [
     "SelfTest",
     "fit",
 ]
-LAYOUT = 2  # of the checkpoints; raise it when an older one can not be gone on with
 
 
 def fit(tuner: Finetuner) -> tuple[FittedNetwork, list[EpochRecord]]:
@@ -118,7 +111,7 @@ class Finetuner:
         self.base = load_base(backbone_id, recipe, device, data.size, weights_dir)
         self.limits = Limits(first_batch_size(recipe.batch_size, len(data.train), device))
         self.records: list[EpochRecord] = []
-        self.checkpoints = Checkpoints(folder, self._run_id(backbone_id))
+        self.checkpoints = Checkpoints(folder, run_id(backbone_id, self.base, data, recipe))
         self._given_head = start_head
         self._learner: Learner | None = None
         self._start: dict[str, torch.Tensor] = {}  # what epoch 0 consists of
@@ -202,7 +195,7 @@ class Finetuner:
                 break
             except (NotFiniteError, RuntimeError, MemoryError) as error:
                 self._step_back(error, epoch)
-                self._load(epoch - 1, keep_limits=True)
+                self._go_to(epoch - 1)
         self.records = [*self.records[:epoch], record]
 
     def _train(self, epoch: int) -> EpochRecord:
@@ -251,7 +244,7 @@ class Finetuner:
     def _logits(self, rows: Ints) -> Floats:
         net = self.learner.average.eval()
         if averages_with_start(self.base, self.recipe):
-            now = _copied(net.learning_state())
+            now = copied(net.learning_state())
             net = net.copy().eval()
             net.load_learning_state(mixed(self._start, now, HALF_WAY))
 
@@ -282,32 +275,8 @@ class Finetuner:
     def learner(self) -> Learner:
         """The network with its optimiser; made when first needed."""
         if self._learner is None:
-            self._learner = self._make_learner()
+            self._learner = make_learner(self.base, self.data, self.recipe, self.device)
         return self._learner
-
-    def _make_learner(self) -> Learner:
-        base, recipe, device = self.base, self.recipe, self.device
-        width = base.width
-        blank = LinearHead(
-            np.zeros(width, np.float32), np.ones(width, np.float32),
-            np.zeros((self.data.n_classes, width), np.float32),
-            np.zeros(self.data.n_classes, np.float32),
-        )  # fmt: skip
-        net = TrainNet(
-            base.still, list(base.net.stages)[base.n_still :], base.net.names,
-            base.row.head_stages, blank, norms_learn=base.norms_learn,
-        )  # fmt: skip
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        net = net.to(device.torch).to(memory_format=layout)
-        settings = StepSettings(
-            Changes.of(recipe), base.prepare(self.data.size),
-            image_weights(self.data.labels[self.data.train], recipe.balance, self.data.n_classes),
-            recipe.label_smoothing, recipe.dropout, recipe.ema, base.lead_autocast, base.autocast,
-            recipe.channels_last, head_pull(base, self.data, recipe), recipe.seed,
-        )  # fmt: skip
-        groups = net.parameter_groups(recipe.learning_rate, recipe.body_rate, recipe.weight_decay)
-        optimizer = torch.optim.AdamW(groups, fused=False)
-        return Learner(net, self.data, device, settings, optimizer)
 
     def _begin(self) -> None:
         """Stand at the start, epoch 0: the pretrained network with its first head."""
@@ -316,13 +285,26 @@ class Finetuner:
         head = start_head(
             self.base, self.data, self.recipe, self.device, self._given_head, self.cancelled
         )
-        for net in {id(n): n for n in (*self.learner.lanes, self.learner.average)}.values():
-            net.load_head(head)
-        self._start = _copied(self.learner.net.learning_state())
+        self.learner.load_head(head)
+        if self.device.name.startswith("cuda") and self.recipe.batch_size == 0:
+            self._fit_to_memory(head)
+        self._start = copied(self.learner.net.learning_state())
         loss, score = self._score()
         seconds = time.perf_counter() - started
         record = EpochRecord(0, None, None, loss, score, 0.0, seconds, 0.0, self.limits.batch_size)
         self.records = [record]
+
+    def _fit_to_memory(self, head: LinearHead) -> None:
+        """Take as many images a step as the GPU has room for: measured on a few, then forgotten."""
+        few = self._batches(1)[0]
+        few = Batch(few.rows[:8], few.turns[:8])
+        before = memory_used(self.device) or 0
+        with self.learner as learner:
+            learner.step(few, 1, 0, 0.0, self.cancelled)
+        each = ((memory_used(self.device) or 0) - before) / len(few.rows)
+        self.limits.batch_size = room_for(self.device, each, self.limits.batch_size)
+        self._learner = None
+        self.learner.load_head(head)
 
     def _reach(self, epoch: int) -> int:
         """Stand at the newest epoch up to this one that is in memory or on the disk; -1 is none."""
@@ -344,23 +326,14 @@ class Finetuner:
 
     def _keep(self, epoch: int) -> None:
         """Write this epoch's checkpoint; keep it, the one before, the best and the start."""
-        learner = self.learner
-        state: dict[str, Any] = {
-            "limits": self.limits.as_json(),
-            "records": [record.as_json() for record in self.records],
-            "fixed": {"mean": learner.net.mean.cpu(), "std": learner.net.std.cpu()},
-            "net": _copied(learner.net.learning_state()),
-            "n_updates": learner.n_updates,
-        }
-        if epoch > 0:
-            state["average"] = _copied(learner.average.learning_state())
-            state["optimizer"] = learner.optimizer.state_dict()
-            state["scaler"] = learner.scaler.state_dict()
+        state = pack(self.learner, at_start=epoch == 0)
+        state["limits"] = self.limits.as_json()
+        state["records"] = [record.as_json() for record in self.records]
         self.checkpoints.save(epoch, state)
         self._at = epoch
         self.checkpoints.prune({0, self._best(self.records).epoch, epoch - 1, epoch})
 
-    def _load(self, epoch: int, *, keep_limits: bool = False) -> bool:
+    def _load(self, epoch: int) -> bool:
         """Stand at the end of an epoch as its checkpoint says; False when there is none."""
         state = self.checkpoints.load(epoch)
         start = state if epoch == 0 else self.checkpoints.load(0)
@@ -368,41 +341,19 @@ class Finetuner:
             return False
         self._start = start["net"]
         self._learner = None  # an optimiser that has moved can not be made fresh again
-        learner = self.learner
-        for net in {id(n): n for n in (*learner.lanes, learner.average)}.values():
-            net.mean.copy_(state["fixed"]["mean"])
-            net.std.copy_(state["fixed"]["std"])
-            net.load_learning_state(state["net"])
-        learner.average.load_learning_state(state.get("average", state["net"]))
-        if "optimizer" in state:
-            learner.optimizer.load_state_dict(state["optimizer"])
-            learner.scaler.load_state_dict(state["scaler"])
-        learner.n_updates = int(state["n_updates"])
+        unpack(state, self.learner)
         self.records = [EpochRecord.from_json(record) for record in state["records"]]
-        if not keep_limits:
-            self.limits = Limits(**state["limits"])
+        kept = Limits(**state["limits"])
+        if kept.steps_back >= self.limits.steps_back:
+            self.limits = kept
         self._at = epoch
         return True
-
-    def _run_id(self, backbone_id: str) -> str:
-        """Return a hash of all that decides how the run goes."""
-        d = self.data
-        skip = ("name", "threshold", "device", "epochs_done")
-        said = {k: v for k, v in self.recipe.as_json().items() if k not in skip}
-        text = json.dumps(
-            [LAYOUT, backbone_id, self.base.weights_hash, said, d.pixels.shape, d.class_ids],
-            sort_keys=True,
-        )
-        digest = hashlib.sha256(text.encode())
-        for array in (d.labels, d.train, d.validation, d.pixels[:, ::32, ::32]):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:24]
 
     # -- the self test --------------------------------------------------------------------------
 
     def _test_batches(self) -> SelfTest:
         batches, times, loss = self._batches(1), [], 0.0
-        self._load(0, keep_limits=True)
+        self._go_to(0)
         with self.learner as learner:
             learner.net.train()
             for i, batch in enumerate(batches[:3]):
@@ -421,7 +372,3 @@ class Finetuner:
             per_batch, memory_used(self.device), len(batches), self.recipe.epochs, epoch,
             epoch * self.recipe.epochs + ending,
         )  # fmt: skip
-
-
-def _copied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in state.items()}

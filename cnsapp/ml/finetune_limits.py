@@ -39,6 +39,11 @@ class Limits:
     setbacks: int = 0
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def steps_back(self) -> int:
+        """How often the run has stepped back."""
+        return self.halvings + self.setbacks
+
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self)

@@ -25,6 +25,7 @@ from cnsapp.ml.device import Device, cpu_threads
 from cnsapp.ml.finetune_net import TrainNet
 from cnsapp.ml.finetune_plan import Batch, dropout_mask, ema_decay
 from cnsapp.ml.finetune_types import FitData
+from cnsapp.ml.heads import LinearHead
 from cnsapp.ml.preprocess import Preprocessing
 
 MICRO_BATCH = 8
@@ -298,8 +299,12 @@ class Learner:
                 torch._foreach_lerp_(list(into.values()), [of[name] for name in into], 1 - decay)
         self.n_updates += 1
 
-    def sync(self) -> None:
-        """Bring all lanes' batch statistics to those of the first, after a state was loaded."""
-        state = self.net.learning_state()
-        for lane in self.lanes[1:]:
-            lane.load_learning_state(state)
+    @property
+    def networks(self) -> list[TrainNet]:
+        """The lanes' and the averaged one, each once."""
+        return list({id(net): net for net in (*self.lanes, self.average)}.values())
+
+    def load_head(self, head: LinearHead) -> None:
+        """Put a linear head into all of them."""
+        for net in self.networks:
+            net.load_head(head)

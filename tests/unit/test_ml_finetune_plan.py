@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from cnsapp.errors import CnsError
 from cnsapp.ml.device import Device
-from cnsapp.ml.finetune_limits import Limits, is_out_of_memory
+from cnsapp.ml.finetune_finish import shrunk
+from cnsapp.ml.finetune_limits import Limits, is_out_of_memory, room_for
 from cnsapp.ml.finetune_plan import (
     best_of,
     choose_frozen,
@@ -164,6 +165,24 @@ def test_what_counts_as_memory_running_out() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_a_temperature_of_few_images_is_drawn_towards_1() -> None:
+    assert shrunk(16.0, 30) == pytest.approx(4)  # half of the logarithm
+    assert shrunk(0.25, 30) == pytest.approx(0.5)
+    assert shrunk(2.0, 30_000) == pytest.approx(2, abs=0.01)
+    assert shrunk(1.0, 5) == 1
+
+
+def test_a_gpu_gets_as_many_images_a_step_as_it_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1_000, 2_000))
+    gpu = Device("cuda:0", torch.bfloat16, 128)
+    assert room_for(gpu, 10.0, 64) == 64
+    assert room_for(gpu, 30.0, 64) == 16  # 32 would take 960 of the 800 that are safe
+    assert room_for(gpu, 1e9, 64) == 2
+    assert room_for(CPU, 1e9, 64) == 64  # there a step is cut into small pieces anyway
 
 
 def test_views_at_prediction_follow_what_training_may_do() -> None:
