@@ -12,6 +12,7 @@ from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.metrics import evaluate
+from cnsapp.domain.names import name_key
 from cnsapp.services.class_names import Output, classes_today
 from cnsapp.services.images import ImageItem
 from cnsapp.services.models import ModelView, as_today, changed_ids, get_model, means
@@ -201,7 +202,8 @@ def _labels(
     n = [cell[3] for cell in cells]
     true = np.repeat(np.array([cell[1] for cell in cells], dtype=np.int64), n)
     said = np.repeat(np.array([cell[2] for cell in cells], dtype=np.int64), n)
-    return true, said, [cell[0] for cell in cells for _ in range(cell[3])]
+    folded = {group: name_key(group) for group, *_ in cells if group}  # “P07” and “p07” are one
+    return true, said, [folded.get(cell[0] or "") for cell in cells for _ in range(cell[3])]
 
 
 def _matrix(cells: Cells, model: ModelView) -> tuple[Ints, int]:

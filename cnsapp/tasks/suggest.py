@@ -18,12 +18,14 @@ from cnsapp.bootstrap import App
 from cnsapp.domain.metrics import evaluate
 from cnsapp.domain.recipe import DEFAULT_BACKBONE
 from cnsapp.domain.suggestions import figures_of
+from cnsapp.domain.together import known_groups, tied_groups
 from cnsapp.errors import CnsError
 from cnsapp.jobs.context import JobContext
 from cnsapp.ml.suggest import Guesses, suggest
 from cnsapp.services import suggestion_runs
 from cnsapp.services.looks_label import CLEAR_ACTION
 from cnsapp.services.queue_rules import RANDOM_ACTION
+from cnsapp.services.split_rows import fold, picture_keys
 from cnsapp.services.splits import test_ids
 from cnsapp.tasks.resources import extractor_of, feature_store, key_of
 from cnsapp.tasks.suggest_rows import begin_run, finish_run, store_guesses
@@ -139,6 +141,7 @@ def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
     """Return the newest label event, and the labelled images; read in this order.
 
     Images of a locked test set are not among them: they are suggested for, and never learnt from.
+    Groups are those of a training: “P07” and “p07” are one, and so are two that share a picture.
     """
     with store.reading() as session:
         newest = session.scalar(select(func.max(LabelEvent.id))) or 0
@@ -149,6 +152,7 @@ def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
                 Image.group_key,
                 Image.file_name,
                 LabelEvent.action,
+                Image.sha256,
             )
             .join(LabelEvent, LabelEvent.id == Image.current_event_id)
             .where(
@@ -160,6 +164,11 @@ def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
         ).all()
         together = _accepted_together(session, project_id)
         locked = test_ids(session, project_id)
+        pictures = picture_keys(session, project_id, [r[0] for r in rows], [r[5] for r in rows])
+    folded: dict[str, str] = {}
+    groups = [fold(row[2], folded) for row in rows]
+    if any(pictures):
+        groups, _ = tied_groups(groups, pictures)
     return newest, [
         Labelled(
             i,
@@ -170,7 +179,7 @@ def read_labels(store: Store, project_id: int) -> tuple[int, list[Labelled]]:
             at_random=action.startswith(RANDOM_ACTION),
             easy=action.startswith(CLEAR_ACTION),
         )
-        for i, cls, group, name, action in rows
+        for (i, cls, _, name, action, _), group in zip(rows, groups, strict=True)
         if cls is not None and i not in locked
     ]
 
@@ -294,7 +303,7 @@ def score(
     def judged(which: NDArray[np.bool_]) -> dict[str, Any]:
         groups = [label.group for label, use in zip(labels, which, strict=True) if use]
         chances, true = guesses.held_out[which], y[which]
-        found = evaluate(true, chances.argmax(axis=1), len(class_ids), groups)
+        found = evaluate(true, chances.argmax(axis=1), len(class_ids), known_groups(groups))
         return figures_of(found, chances, true, sure, class_ids)
 
     figures = judged(held & ~accepted & ~easy)
