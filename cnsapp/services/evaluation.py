@@ -139,7 +139,7 @@ def evaluate_model(
     slices = _once(
         ("by", *sign, column.name, hash(tuple(values))),
         lambda: by_value(
-            rows.true, rows.said, len(model.outputs), values, rows.groups, seed=model.seed
+            rows.true, rows.said, len(model.outputs), values, rows.together, seed=model.seed
         ),
     )
     return replace(found, by=column.name, by_title=column.title, slices=slices)
@@ -232,7 +232,7 @@ def _evaluated(
     there = np.asarray(~np.isnan(rows.probabilities).any(axis=1))
     complete = bool(there.all()) and k > 1
     true, said, p = rows.true[there], rows.said[there], rows.probabilities[there]
-    groups = [group for group, has in zip(rows.groups, there.tolist(), strict=True) if has]
+    groups = [group for group, has in zip(rows.together, there.tolist(), strict=True) if has]
     temperature = _temperature(model)
     logits = unscaled(p, temperature)
     before = softmax(logits) if len(p) else p
@@ -254,7 +254,7 @@ def _evaluated(
         seed=seed,
         temperature=temperature,
         scores=evaluate(
-            rows.true, rows.said, k, rows.groups, seed,
+            rows.true, rows.said, k, rows.together, seed,
             second=_second(p, said) if complete else None, systems=numbers,
         ),
         curves=one_vs_rest(p, true, groups, seed=seed),

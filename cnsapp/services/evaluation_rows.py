@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 
 from cnsapp.domain.names import name_key
 from cnsapp.domain.resampling import Floats, Ints
+from cnsapp.domain.together import known_groups, tied_groups
 from cnsapp.services.models import ModelView
+from cnsapp.services.split_rows import picture_keys
 from db.models import Image, Prediction
 
 
@@ -31,6 +33,9 @@ class Rows:
         (N, outputs): of merged classes together; a row of NaN where they are not there.
     groups, spelled
         Of each image (None: without), folded so that P07 and p07 are one; and as they are written.
+    together
+        What is resampled together: groups, joined where they share a picture, as in training; None
+        of all where no image has a group.
     n_elsewhere
         Predictions that are left out: another class, or no label now.
     """
@@ -42,6 +47,7 @@ class Rows:
     probabilities: Floats
     groups: list[str | None]
     spelled: dict[str, str]
+    together: list[str | None]
     n_elsewhere: int
 
 
@@ -57,6 +63,7 @@ def read_rows(session: Session, model: ModelView, part: str, truth: str) -> Rows
             Image.group_key,
             Image.current_state,
             cast(Prediction.probabilities, Text),
+            Image.sha256,
         )
         .join(Image, Image.id == Prediction.image_id)
         .where(Prediction.model_id == model.id, Prediction.part == part)
@@ -69,16 +76,29 @@ def read_rows(session: Session, model: ModelView, part: str, truth: str) -> Rows
         if row[2] in place and row[3] in place and (truth == "trained" or row[5] == "label")
     ]
     folded = {group: name_key(group) for group in {row[4] for row in kept} if group}
+    groups = [folded.get(row[4]) for row in kept]
     return Rows(
         image_ids=np.array([row[0] for row in kept], dtype=np.int64),
         folds=np.array([-1 if row[1] is None else row[1] for row in kept], dtype=np.int64),
         true=np.array([place[row[2]] for row in kept], dtype=np.int64),
         said=np.array([place[row[3]] for row in kept], dtype=np.int64),
         probabilities=_probabilities([row[6] for row in kept], model),
-        groups=[folded.get(row[4]) for row in kept],
+        groups=groups,
         spelled={key: group for group, key in folded.items()},
+        together=_together(session, model, groups, [(row[0], row[7]) for row in kept]),
         n_elsewhere=len(found) - len(kept),
     )
+
+
+def _together(
+    session: Session,
+    model: ModelView,
+    groups: list[str | None],
+    images: Sequence[tuple[int, str]],
+) -> list[str | None]:
+    ids, shas = [i for i, _ in images], [sha for _, sha in images]
+    tied, _ = tied_groups(groups, picture_keys(session, model.project_id, ids, shas))
+    return known_groups(tied) or [None] * len(groups)
 
 
 def _places(model: ModelView) -> dict[int | None, int]:

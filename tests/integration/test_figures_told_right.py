@@ -68,3 +68,17 @@ def test_images_that_are_never_held_out_are_no_fold(app: App, tmp_path: Path) ->
     add_metadata(app.store, project_id=world.project_id, csv=table)
     model = trained(world, scheme="by column", column="batch")
     assert (model.metrics["n_folds"], model.metrics["n"]) == (3, 20)
+
+
+def test_patients_that_share_a_picture_are_one_in_every_figure(app: App) -> None:
+    world = make_world(app, {"liver": 18, "lung": 18}, n_groups=9, side=32)
+    a, b = world.image_ids[0][:2]  # of two patients
+    with app.store.writing() as session:
+        session.add(
+            NearPair(image_a=a, image_b=b, project_id=world.project_id, similarity=0.97, answer="")
+        )
+    model = trained(world)
+    found = evaluate_model(app.store, model.id, by="group")
+    assert model.metrics["n_groups"] == found.scores.n_groups == found.curves.n_groups == 8
+    assert model.metrics["balanced_accuracy_interval"] == pytest.approx(found.scores.interval)
+    assert len(found.slices or []) == 9  # each patient is told by its own name
