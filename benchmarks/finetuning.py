@@ -84,7 +84,9 @@ def bare_speed(tuner: Finetuner) -> float:
     rows = tuner.data.train[: N // size * size].reshape(-1, size)
     ready = [
         (
-            settings.prepare.normalise(torch.from_numpy(tuner.data.pixels[r]).to(device.torch)),
+            settings.prepare.normalise(
+                torch.from_numpy(np.array(tuner.data.pixels[r])).to(device.torch)
+            ),
             torch.from_numpy(tuner.data.labels[r]).to(device.torch),
         )
         for r in islice(rows, 6)
@@ -109,7 +111,7 @@ def bare_speed(tuner: Finetuner) -> float:
 def change_seconds(tuner: Finetuner) -> float:
     """Return seconds an image of all changes, on one thread."""
     settings, before = tuner.learner.settings, torch.get_num_threads()
-    batch = torch.from_numpy(np.ascontiguousarray(tuner.data.pixels[:8]))
+    batch = torch.from_numpy(np.array(tuner.data.pixels[:8]))
     changes, times = Changes.of(tuner.recipe), []
     torch.set_num_threads(1)
     try:
