@@ -13,12 +13,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.compare import Compared, Pair, compare
-from cnsapp.domain.names import name_key
+from cnsapp.domain.together import known_groups, tied_groups
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.class_names import Output
 from cnsapp.services.comparing_words import PART_WORDS, Part, notes_of
 from cnsapp.services.images import ImageItem, items_in_order
 from cnsapp.services.models import ModelView, get_model, told_apart
+from cnsapp.services.split_rows import fold, picture_keys
 from cnsapp.services.split_uses import look
 from db.models import Image, ImageEvent, LabelEvent, Prediction
 from db.session import Store
@@ -184,7 +185,7 @@ def _compare(session: Session, models: list[ModelView], part: Part) -> Compariso
     classes = _common_classes(models)
     judged = [_judged(session, model.id, part) for model in models]
     ids = reduce(np.intersect1d, [np.array(sorted(rows), np.int64) for rows in judged])
-    labels, groups = _labels(session, models[0].id, part)
+    labels, groups = _labels(session, models[0], part)
     place = {c.class_id: k for k, c in enumerate(classes)}
     kept = [int(i) for i in ids if labels.get(int(i)) in place]
     if not kept:
@@ -229,21 +230,27 @@ def _judged(session: Session, model_id: int, part: Part) -> dict[int, tuple[int,
 
 
 def _labels(
-    session: Session, model_id: int, part: Part
+    session: Session, model: ModelView, part: Part
 ) -> tuple[dict[int, int], dict[int, str | None]]:
-    """Return label of today and group of the images that a model judged and that still count."""
+    """Return label of today and group of the images that a model judged and that still count.
+
+    Groups that share a picture are one, as in training.
+    """
     rows = session.execute(
-        select(Image.id, Image.current_class_id, Image.group_key)
+        select(Image.id, Image.current_class_id, Image.group_key, Image.sha256)
         .join(Prediction, Prediction.image_id == Image.id)
         .where(
-            Prediction.model_id == model_id,
+            Prediction.model_id == model.id,
             Prediction.part == part,
             Image.status == "ok",
             Image.current_state == "label",
         )
     ).all()
-    labels = {i: int(c) for i, c, _ in rows if c is not None}
-    return labels, {i: name_key(group) if group else None for i, _, group in rows}
+    labels = {i: int(c) for i, c, *_ in rows if c is not None}
+    ids, folded = [row[0] for row in rows], dict[str, str]()
+    keys = picture_keys(session, model.project_id, ids, [row[3] for row in rows])
+    groups, _ = tied_groups([fold(row[2], folded) for row in rows], keys)
+    return labels, dict(zip(ids, known_groups(groups) or [None] * len(ids), strict=True))
 
 
 def _note_looks(store: Store, models: Sequence[ModelView], who: str) -> None:

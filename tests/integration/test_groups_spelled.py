@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from cnsapp.bootstrap import App
+from cnsapp.services.comparing import compare_models
 from cnsapp.services.evaluation import evaluate_model
 from cnsapp.services.review import confusion
 from cnsapp.tasks.suggest import read_labels
@@ -55,3 +56,19 @@ def test_review_counts_the_groups_that_the_evaluation_counts(world: World) -> No
     store = world.app.store
     now = confusion(store, model_id=model_id, truth="current")
     assert now.n_groups == evaluate_model(store, model_id, truth="current").scores.n_groups == 6
+
+
+def test_a_comparison_counts_patients_that_share_a_picture_once(world: World) -> None:
+    said = [
+        (i, class_id, class_id, 0.9)
+        for class_id, ids in zip(world.class_ids, world.image_ids, strict=False)
+        for i in ids
+    ]
+    models = [add_model(world, said), add_model(world, said)]
+    a, b = world.image_ids[0][0], world.image_ids[1][1]
+    store = world.app.store
+    assert compare_models(store, model_ids=models).found.n_groups == 6
+    with store.writing() as session:
+        session.add(NearPair(image_a=a, image_b=b, project_id=1, similarity=0.97, answer=""))
+    relabel(world, a, world.class_ids[1])  # a label is news, so it is compared anew
+    assert compare_models(store, model_ids=models).found.n_groups == 5
