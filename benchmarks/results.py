@@ -328,6 +328,9 @@ def report(benches: Sequence[Bench]) -> dict[str, Any]:
     sets = []
     for bench in benches:
         rows = {key: row for key in ROWS if (row := load_row(bench, key)) is not None}
+        for row in rows.values():  # all by the intervals of today, whenever they were computed
+            if "predicted" in row:
+                row |= scored(bench.task, np.array(row["predicted"], np.int64))
         for model in (QUICK, FULL):
             if model not in rows:
                 continue

@@ -110,6 +110,12 @@ def _sentences(one: Mapping[str, Any]) -> list[str]:
                 f"- {model} is above, but the interval of the difference includes 0: "
                 f"{_named(unclear)}."
             )
+    of_commit: dict[str, list[str]] = {}
+    for key, row in rows.items():
+        of_commit.setdefault(str(row.get("commit", "?")), []).append(key)
+    if len(of_commit) > 1:
+        each = "; ".join(f"`{made}`: {', '.join(keys)}" for made, keys in of_commit.items())
+        said.append(f"- Not all rows were computed at one commit. {each}.")
     shuffled = rows.get("shuffled_labels")
     if shuffled:
         where = "above chance: **something leaks**" if shuffled["leaks"] else "not above chance"
