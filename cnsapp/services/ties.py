@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.models import ModelView
-from cnsapp.services.split_rows import active_row, parts_of, read_column, read_rows
-from db.models import NearPair
+from cnsapp.services.split_rows import active_row, fold, parts_of, read_column
+from db.models import Image, NearPair
 from db.session import Store
 
 
@@ -30,7 +30,13 @@ def ties_sign(session: Session, project_id: int, column: str = "") -> str:
     InvalidInputError
         There is no such column.
     """
-    groups = {row.id: row.group for row in read_rows(session, project_id) if row.class_id}
+    rows = session.execute(
+        select(Image.id, Image.group_key)
+        .where(Image.project_id == project_id, Image.status == "ok", Image.current_state == "label")
+        .order_by(Image.id)
+    )
+    folded: dict[str, str] = {}
+    groups = {i: fold(group, folded) for i, group in rows}
     pairs = session.execute(
         select(NearPair.image_a, NearPair.image_b)
         .where(NearPair.project_id == project_id, NearPair.answer != "apart")
@@ -40,7 +46,7 @@ def ties_sign(session: Session, project_id: int, column: str = "") -> str:
     parts = {} if split is None else parts_of(session, split.id)
     values = read_column(session, project_id, column) if column else {}
     said = [
-        sorted(groups.items()),
+        list(groups.items()),
         [[a, b] for a, b in pairs if a in groups and b in groups],
         0 if split is None else split.id,
         sorted((i, part) for i, part in parts.items() if i in groups),

@@ -76,7 +76,7 @@ def _large(title: str, metrics: Mapping[str, Any]) -> str:
     n = metrics.get("n")
     rest = [
         f"95 % interval {spread}" if spread else "",
-        f"n = {n:,}" if n else "",
+        f"n = {n:,}" if n is not None else "",
         HEAD_WORDS.get(str(metrics.get("head") or ""), ""),
     ]
     return (
