@@ -43,6 +43,7 @@ __all__ = ["Column", "Evaluated", "Part", "columns_of", "evaluate_model", "parts
 Part = Literal["fold", "test"]
 PARTS: tuple[Part, ...] = ("fold", "test")
 MOST_KEPT = 3  # evaluations in memory, the latest ones: of 100,000 images 20 MB each
+VALIDATION = "validation images"  # what a network's temperature was fitted on
 PSEUDO_FOLDS = 5  # where all images were held out at once, the temperature is fitted across these
 _kept: OrderedDict[Hashable, Any] = OrderedDict()
 _lock = threading.Lock()
@@ -54,8 +55,9 @@ class Evaluated:
 
     Classes count as they do today. `system_names` are the organ systems where any class has one; a
     class without a system is one of its own. `before` and `after` are the reliability at
-    temperature 1, and as the model answers: each fold scaled by the temperature of the others, the
-    test set by the model's own. `slices` are there when a column was asked for.
+    temperature 1, and as the model answers: each fold scaled by the temperature of the others, a
+    network by its own, which was fitted on validation images; the test set by the model's own.
+    `slices` are there when a column was asked for.
     """
 
     model_id: int
@@ -233,10 +235,11 @@ def _evaluated(
     complete = bool(there.all()) and k > 1
     true, said, p = rows.true[there], rows.said[there], rows.probabilities[there]
     groups = [group for group, has in zip(rows.together, there.tolist(), strict=True) if has]
-    temperature = _temperature(model)
-    logits = unscaled(p, temperature)
+    temperature, folds = _temperature(model), rows.folds[there]
+    logits = unscaled(p, 1.0) * _temperatures(model, part, folds)[:, None]
     before = softmax(logits) if len(p) else p
-    after = p if part == "test" else _cross_fitted(logits, true, rows.folds[there], groups)
+    as_answered = part == "test" or model.metrics.get("temperature_fitted_on") == VALIDATION
+    after = p if as_answered else _cross_fitted(logits, true, folds, groups)
     numbers = None if systems is None else _numbered(systems)
     sure = p[np.arange(len(p)), said]
     return Evaluated(
@@ -268,6 +271,19 @@ def _temperature(model: ModelView) -> float:
     value = model.metrics.get("temperature")
     good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
     return float(value) if good and value is not None else 1.0
+
+
+def _temperatures(model: ModelView, part: Part, folds: Ints) -> Floats:
+    """Return (N,) the temperature that each image was answered at.
+
+    Each fold's network has its own; a model of heads, and the published network, one for all.
+    """
+    found = np.full(len(folds), _temperature(model))
+    for network in model.metrics.get("networks") or [] if part == "fold" else []:
+        fold, value = network.get("fold"), network.get("temperature")
+        if fold is not None and isinstance(value, int | float) and value > 0:
+            found[folds == fold] = value
+    return found
 
 
 def _cross_fitted(logits: Floats, y: Ints, folds: Ints, groups: Sequence[str | None]) -> Floats:

@@ -163,7 +163,11 @@ def metrics_of(
         "n_epochs": max(record.epoch for record in published.records),
         "validation_balanced_accuracy": published.facts["validation_balanced_accuracy"],
         "networks": [
-            answer.facts | {"epochs": [record.as_json() for record in answer.records]}
+            answer.facts
+            | {
+                "temperature": answer.temperature,
+                "epochs": [record.as_json() for record in answer.records],
+            }
             for answer in answers
         ],
         "images_per_second": round(float(np.median(fast)), 2) if fast else None,
