@@ -107,7 +107,18 @@ def rerun_options(model: ModelView) -> dict[str, Any]:
     found |= dict(model.settings.get("options") or {})
     known = {dial.name for dial in DIALS if model.preset in dial.presets}
     found = {k: v for k, v in found.items() if k in known and v not in ("", None)}
+    if not found.get("batch_size") and (size := _batch_on_gpu(model)):
+        found["batch_size"] = size
     return {"seed": model.seed, **found, "name": f"{model.name[:180]} (again)"}
+
+
+def _batch_on_gpu(model: ModelView) -> int | None:
+    """Return how many images a step took on a GPU, where what was free there decided."""
+    networks = model.metrics.get("networks") or []
+    if not networks or not str(model.metrics.get("device")).startswith("cuda"):
+        return None
+    epochs = networks[-1].get("epochs") or [{}]
+    return epochs[0].get("batch_size")
 
 
 def differs_today(app: App, *, model_id: int) -> list[str]:

@@ -155,3 +155,21 @@ def test_commands_say_and_change_the_standing(
     assert {"test", "score_of", "split", "rerun_of"} <= set(found[0])
     assert main(["model", "archive", str(first)]) == 1
     assert "Promote another model first" in capsys.readouterr().err
+
+
+def test_a_rerun_takes_as_many_images_a_step_as_the_gpu_had_room_for(world: World) -> None:
+    model_id = trained(world)
+    store = world.app.store
+
+    def batch(device: str, asked: int) -> object:
+        with store.writing() as session:
+            row = session.get_one(Model, model_id)
+            row.preset, row.settings = "full", {**row.settings, "recipe": {"batch_size": asked}}
+            row.metrics = {
+                **row.metrics, "device": device, "networks": [{"epochs": [{"batch_size": 24}]}],
+            }  # fmt: skip
+        return rerun_options(get_model(store, model_id=model_id))["batch_size"]
+
+    assert batch("cuda:0", 0) == 24  # another run in its memory would make another model
+    assert batch("cuda:0", 8) == 8
+    assert batch("cpu", 0) == 0
