@@ -118,7 +118,8 @@ def _batch_on_gpu(model: ModelView) -> int | None:
     if not networks or not str(model.metrics.get("device")).startswith("cuda"):
         return None
     epochs = networks[-1].get("epochs") or [{}]
-    return epochs[0].get("batch_size")
+    size = epochs[0].get("batch_size")
+    return int(size) if size else None
 
 
 def differs_today(app: App, *, model_id: int) -> list[str]:
