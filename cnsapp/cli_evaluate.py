@@ -48,8 +48,9 @@ def evaluate(
     """Show all figures of a model, each with n and its interval; undefined ones as such."""
     from cnsapp.services.evaluation import evaluate_model
     from cnsapp.services.evaluation_tables import as_json as plain
-    from cnsapp.services.models import current_model
+    from cnsapp.services.models import current_model, get_model
     from cnsapp.services.projects import get_project
+    from cnsapp.services.split_uses import looks_so_far
 
     if out_file is not None and out_file.suffix.lower() not in (".csv", ".json"):
         raise InvalidInputError(
@@ -70,10 +71,14 @@ def evaluate(
         project_id=view.id,
     )
     facts: dict[str, Any] = plain(found)
+    lines = _lines(found)
+    if found.part == "test":
+        split = get_model(app.store, model_id=model_id).split_id
+        counts, said = looks_so_far(app.store, [split])
+        facts["n_uses"] = counts.get(split or 0)
+        lines[1:1] = said
     if out_file is not None:
         _write(out_file, found, facts)
-    lines = _lines(found)
-    if out_file is not None:
         lines.append(f"All figures are in {out_file}")
     answer(facts, lines, as_json)
 

@@ -126,6 +126,7 @@ def compare(
     from cnsapp.services.comparing import compare_models
     from cnsapp.services.comparing_words import comparison_json, in_words
     from cnsapp.services.projects import get_project
+    from cnsapp.services.split_uses import looks_so_far
 
     app = opened()
     view = get_project(app.store, project=project)
@@ -147,7 +148,12 @@ def compare(
         *(in_words(found, pair) for pair in result.pairs),
         *(f"Note: {line}" for line in found.notes),
     ]
-    answer(comparison_json(found), lines, as_json)
+    facts = comparison_json(found)
+    if test:
+        counts, said = looks_so_far(app.store, [model.split_id for model in found.models])
+        facts["n_uses"] = {str(split): n for split, n in counts.items()}
+        lines[1:1] = said
+    answer(facts, lines, as_json)
 
 
 def find_best(

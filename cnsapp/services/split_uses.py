@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -102,6 +102,20 @@ def count_uses(store: Store, *, split_id: int) -> int:
     """Return how often the test images of a split were looked at; see `n_uses`."""
     with store.reading() as session:
         return n_uses(session, split_id)
+
+
+def looks_so_far(store: Store, split_ids: Iterable[int | None]) -> tuple[dict[int, int], list[str]]:
+    """Return how often the test images of splits were looked at, and that in sentences.
+
+    For whoever shows test figures, once the look is noted.
+    """
+    counts = {i: count_uses(store, split_id=i) for i in sorted({i for i in split_ids if i})}
+    said = [
+        f"The locked test set was looked at {'once' if n == 1 else f'{n:,} times'}, this look "
+        "included: say so beside its score."
+        for n in dict.fromkeys(counts.values())
+    ]
+    return counts, said
 
 
 def uses(store: Store, *, split_id: int, limit: int = 200) -> list[UseView]:

@@ -13,6 +13,7 @@ from cnsapp.services.comparing import Comparison, Judged, Which
 from cnsapp.services.comparing_words import Part, in_words, shown_p, signed
 from cnsapp.services.models import ModelView
 from cnsapp.services.projects import ProjectView
+from cnsapp.services.split_uses import looks_so_far
 from cnsapp.ui import frame, words
 from cnsapp.ui.charts import ACCENT
 from cnsapp.ui.components import Tile, gallery, thumb_url
@@ -47,6 +48,9 @@ def draw(here: Here, project: ProjectView) -> None:
         comparison = comparing.compare_models(
             here.app.store, model_ids=chosen, part=part, project_id=project.id, who=here.annotator
         )
+        if part == "test":
+            for line in looks_so_far(here.app.store, [m.split_id for m in comparison.models])[1]:
+                st.caption(f":material/lock: {line}")
         show(here, comparison)
 
 
