@@ -42,7 +42,8 @@ def changes_preview(here: Here, project: ProjectView, options: dict[str, Any]) -
     of, path = st.session_state.get(LAST, (None, ""))
     if of == project.id:  # the last one stays until the new one is there: nothing jumps
         st.image(path, width="stretch")
-    st.fragment(_wait, run_every=LOOK_SECONDS, key="train_changes_wait")(here, sheet.job_id)
+    if sheet.job_id is not None:
+        st.fragment(_wait, run_every=LOOK_SECONDS, key="train_changes_wait")(here, sheet.job_id)
 
 
 def _sheet(here: Here, project: ProjectView, options: dict[str, Any]) -> Sheet:

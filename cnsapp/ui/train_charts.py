@@ -41,7 +41,7 @@ def curves_of(points: Sequence[JobPointView]) -> list[Curves]:
     by_fold: dict[int | None, dict[float, dict[str, Any]]] = {}
     for point in points:
         epoch = point.values.get(EPOCH)
-        if not _is_number(epoch) or "validation_loss" not in point.values:
+        if epoch is None or not _is_number(epoch) or "validation_loss" not in point.values:
             continue
         fold = point.values.get(FOLD)
         by_fold.setdefault(fold if _is_number(fold) else None, {})[float(epoch)] = point.values
