@@ -104,7 +104,8 @@ def change(
     """
     mean = torch.tensor(prepare.mean, device=batch.device) * 255
     std = torch.tensor(prepare.std, device=batch.device) * 255
-    return ((changed_pixels(batch, changes, draws) - mean) / std).permute(0, 3, 1, 2)
+    # as `Preprocessing.normalise`, to the last bit
+    return ((changed_pixels(batch, changes, draws) - mean) * (1 / std)).permute(0, 3, 1, 2)
 
 
 def changed_pixels(
