@@ -228,9 +228,7 @@ def test_a_mean_has_the_cluster_robust_interval() -> None:
     off = [-0.8, 0.4, 0.4]  # each unit's sum less twice the mean of 0.5
     error = np.sqrt(3 / 2 * sum(o * o for o in off)) / 6
     reach = 4.302653  # Student's t of two degrees of freedom
-    assert mean_interval(values, units) == pytest.approx(
-        (0.5 - reach * error, 0.5 + reach * error)
-    )
+    assert mean_interval(values, units) == pytest.approx((0.5 - reach * error, 0.5 + reach * error))
     assert mean_interval(values[:1], units[:1]) is None
 
 
