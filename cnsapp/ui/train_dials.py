@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from cnsapp.domain.recipe import BASICS, CHANGES, DIALS, HEAD, LEARNING, SCORING, Dial, make_recipe
+from cnsapp.services.devices import list_gpus
 from cnsapp.services.projects import ProjectView
 from cnsapp.ui.frame import Here
 from cnsapp.ui.train_changes import changes_preview
@@ -16,7 +17,7 @@ AUTOMATIC = {"frozen_stages": -1, "image_size": 0, "batch_size": 0}  # the value
 EMPTY = {"scheme": "", "column": "", "name": ""}
 TABS = {CHANGES: "Changes to the images", LEARNING: "Learning", HEAD: "Head", SCORING: "Scoring",
         BASICS: "Name, seed, device"}  # fmt: skip
-COLUMN = "column"
+COLUMN, DEVICE = "column", "device"
 
 
 def key_of(project_id: int, preset: str, name: str) -> str:
@@ -48,7 +49,13 @@ def dials(here: Here, project: ProjectView, preset: str, columns: Sequence[str])
 
 def changed(project: ProjectView, preset: str) -> dict[str, Any]:
     """Return the dials that are set otherwise than the preset has them."""
-    return dict(_kept(project, preset))
+    kept = _kept(project, preset)
+    for dial in DIALS:  # one that was turned just now is drawn only later in this run
+        key = key_of(project.id, preset, dial.name)
+        if preset in dial.presets and key in st.session_state:
+            kept.pop(dial.name, None)
+            kept.update(_difference(dial, preset, st.session_state[key]))
+    return dict(kept)
 
 
 def reset(project: ProjectView, preset: str) -> None:
@@ -107,6 +114,8 @@ def _widget(
         st.session_state[key] = value
     if dial.kind == "bool":
         return st.toggle(dial.title, key=key, help=dial.help)
+    if dial.name == DEVICE:
+        return _choose_device(dial, key)
     if dial.kind == "choice" or dial.name == COLUMN:
         choices = columns if dial.name == COLUMN else dial.choices
         empty = "" in (value, _default(dial, preset))
@@ -125,6 +134,19 @@ def _widget(
     return st.number_input(
         dial.title, float(dial.low), float(dial.high), key=key, help=dial.help, format="%g",
         step=_step(dial),
+    )  # fmt: skip
+
+
+def _choose_device(dial: Dial, key: str) -> str:
+    """Draw the devices of this computer; one that was asked for elsewhere stays in the list."""
+    words = {"auto": "automatic", "cpu": "Processor"}
+    words |= {gpu.id: gpu.in_words for gpu in list_gpus()}
+    given = str(st.session_state[key])
+    return str(
+        st.selectbox(
+            dial.title, list(dict.fromkeys([*words, given])), key=key, help=dial.help,
+            format_func=lambda device: words.get(device, device),
+        )
     )  # fmt: skip
 
 
