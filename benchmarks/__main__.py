@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.rows import Row, as_table
 
 GROUPS = (
-    "web", "imports", "browsing", "looks", "quality", "learning", "finetuning", "suggestions",
-    "labels", "queueing", "annotating", "viewer", "accuracy",
+    "web", "imports", "browsing", "looks", "quality", "learning", "finetuning", "evaluating",
+    "suggestions", "labels", "queueing", "annotating", "viewer", "accuracy",
 )  # fmt: skip
 RESULTS = Path("bench-results")
 
