@@ -88,7 +88,7 @@ def import_labelled(visitor: Visitor, tissue: Path) -> None:
     visitor.press_button("import_start")
     total = LABELLED * len(CLASSES)
     wait_for(lambda: visitor.count("SELECT count(*) FROM current_label") == total, 60, "labels")
-    visitor.page.get_by_text(f"{total} images imported").first.wait_for(timeout=30_000)
+    visitor.page.get_by_text(f"{total} images imported").first.wait_for(timeout=120_000)
     visitor.no_traceback()
 
 
@@ -102,12 +102,20 @@ def import_unlabelled(visitor: Visitor, tissue: Path) -> None:
     total = (LABELLED + TO_LABEL) * len(CLASSES)
     wait_for(lambda: visitor.count("SELECT count(*) FROM image") == total, 60, "images")
     visitor.choose("images_tab", "Import")
-    visitor.page.get_by_text("broken.jpg").first.wait_for(state="attached", timeout=30_000)
+    visitor.page.get_by_text("broken.jpg").first.wait_for(state="attached", timeout=120_000)
     visitor.picture("images-import")
     visitor.choose("images_tab", "Browse")
     visitor.page.locator("img").nth(20).wait_for()
     visitor.picture("images")
     visitor.no_traceback()
+
+
+def label_next(page: Any, at: int) -> None:
+    """Label the image that is shown, and wait until another one is, or none."""
+    shown = page.locator(".one .frame img").get_attribute("src")
+    page.keyboard.press(str(1 + at % 5))
+    gone = "src => document.querySelector('.one .frame img')?.getAttribute('src') !== src"
+    page.wait_for_function(gone, arg=shown)
 
 
 def label_by_keys(visitor: Visitor) -> None:
@@ -116,15 +124,13 @@ def label_by_keys(visitor: Visitor) -> None:
     visitor.page.goto(f"{visitor.live.url}/label?who=Ada&view=One by one")
     page.locator(".one .frame img").wait_for()
     for at in range(n // 2):
-        page.keyboard.press(str(1 + at % 5))
-        page.wait_for_timeout(120)
+        label_next(page, at)
     visitor.picture("label-single")
     page.reload()
     page.locator(".one .frame img").wait_for()
     page.wait_for_load_state("networkidle")
     for at in range(n // 2, n):
-        page.keyboard.press(str(1 + at % 5))
-        page.wait_for_timeout(120)
+        label_next(page, at)
     mine = "SELECT count(DISTINCT image_id) FROM label_event WHERE annotator = 'Ada'"
     wait_for(lambda: visitor.count(mine) == n, 20, f"{n} images labelled once each")
     assert visitor.count("SELECT count(*) FROM label_event WHERE annotator = 'Ada'") == n
@@ -139,10 +145,10 @@ def label_by_keys(visitor: Visitor) -> None:
 def train(visitor: Visitor) -> None:
     visitor.go("Train")
     visitor.press_button("train_start")
-    visitor.page.locator(".st-key-train_running").wait_for(timeout=20_000)
+    visitor.page.locator("[class*=st-key-train_job_]").first.wait_for(timeout=120_000)
     visitor.picture("train-running")
     wait_for(lambda: visitor.count("SELECT count(*) FROM model") == 1, 240, "a model")
-    visitor.page.locator(".st-key-train_result").wait_for(timeout=30_000)
+    visitor.page.locator(".st-key-train_result").wait_for(timeout=120_000)
     visitor.picture("train")
     visitor.no_traceback()
     n = (LABELLED + TO_LABEL) * len(CLASSES)
@@ -154,7 +160,7 @@ def review_and_relabel(visitor: Visitor) -> None:
     page = visitor.page
     visitor.press_button("train_review")
     cells = page.locator(".matrix td button")
-    cells.first.wait_for(timeout=20_000)
+    cells.first.wait_for(timeout=120_000)
     visitor.picture("review")
     wrong = page.locator(".matrix td button.wrong:not(.zero)")
     (wrong if wrong.count() else cells).first.click()
@@ -172,7 +178,7 @@ def review_and_relabel(visitor: Visitor) -> None:
     )
     visitor.picture("review-cell")
     page.reload()
-    page.get_by_text("Labels changed since this model").first.wait_for(timeout=20_000)
+    page.get_by_text("Labels changed since this model").first.wait_for(timeout=120_000)
     visitor.no_traceback()
 
 
@@ -183,10 +189,10 @@ def explain(visitor: Visitor) -> None:
     first.wait_for()
     first.click()
     page.get_by_role("button", name="Explain").first.click()
-    page.locator("img.map").first.wait_for(timeout=90_000)
+    page.locator("img.map").first.wait_for(timeout=120_000)
     ready = """() => [...document.querySelectorAll('*')].some((host) =>
         [...(host.shadowRoot?.querySelectorAll('img.map') || [])].some((i) => i.naturalWidth))"""
-    page.wait_for_function(ready, timeout=30_000)
+    page.wait_for_function(ready, timeout=120_000)
     visitor.picture("explain")
     visitor.no_traceback()
 

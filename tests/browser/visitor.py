@@ -12,6 +12,7 @@ from sqlalchemy import text
 from tests.browser.conftest import ROOT, LiveApp
 
 PICTURES = ROOT / "test-results" / "pictures"
+PATIENCE = 5.0  # times that a test waits longer than an idle machine needs
 
 
 class Visitor:
@@ -72,8 +73,8 @@ class Visitor:
 
 
 def wait_for(true: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
+    """Wait for something to become true; `seconds` are those of an idle machine."""
+    deadline = time.monotonic() + PATIENCE * seconds
     while not true():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
         time.sleep(0.2)
