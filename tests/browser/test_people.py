@@ -81,6 +81,9 @@ def test_two_people_label_one_image_and_a_third_look_settles_it(world: World, ot
     gallery.get_by_text(f"ben: {names[1]}, maria").wait_for()
     wait_until(lambda: gallery.locator(".cell").count() == 2)
     maria.get_by_text("Settle disputes").click()
+    maria.wait_for_timeout(1000)  # the run that the switch starts, and its end
+    maria.locator('[data-test-script-state="notRunning"]').first.wait_for()
+    maria.wait_for_timeout(1000)
     gallery.locator(".cell").nth(0).click()
     maria.wait_for_load_state("networkidle")
     maria.keyboard.press("2")
