@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 ARGS ?=
 
-.PHONY: help setup setup-dev run test check bench format clean
+.PHONY: help setup setup-dev run test check bench results format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ format: setup-dev ## put the code into its one form
 bench: setup-dev ## measure the numbers of docs/benchmarks.md, print them as a table, write them as JSON
 	$(PY) tests/browser/ensure_chromium.py
 	$(PY) -m benchmarks $(ARGS)
+
+results: setup-dev ## make the table of docs/results.md (CNS_TEST_DATA names the folder of the sets); hours
+	$(PY) -m benchmarks.results $(ARGS)
 
 clean: ## remove what tests and benchmarks left; never the data folder
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results bench-results

@@ -1,6 +1,6 @@
 """How right the models are, beside simpler methods on the same folds: writes `docs/results.md`.
 
-    python -m benchmarks.results [--only crc5-he] [--skip-full] [--epochs N] [--again]
+    make results ARGS='[--only crc5-he] [--skip-full] [--epochs N] [--again]'
 
 Everything is the product's own code, and every figure is out of fold. Each row is kept under
 `bench-results/results` as soon as it is there, so that a run that was stopped goes on; a row whose
@@ -33,6 +33,7 @@ from cnsapp.domain.calibration import softmax
 from cnsapp.domain.recipe import DEFAULT_BACKBONE, Recipe, make_recipe
 from cnsapp.domain.run_plan import plan_run
 from cnsapp.domain.splits import RANDOM, grouped_folds
+from cnsapp.domain.together import units_of
 from cnsapp.jobs.context import as_json
 from cnsapp.ml import handmade
 from cnsapp.ml.bundle import package_versions
@@ -272,13 +273,17 @@ def full_row(bench: Bench) -> dict[str, Any]:
     predicted = np.full(len(task.labels), NOT_SCORED)
     ids = list(range(task.n_classes))
     seconds, epochs_run = 0.0, []
+    dials = hashlib.sha256(json.dumps(recipe.as_json()).encode()).hexdigest()[:8]
     for part in plan.parts:
         if part.fold is None:
             continue
-        folder = bench.work / "networks" / f"{bench.key}-{bench.sign}-e{recipe.epochs}" / part.name
+        folder = bench.work / "networks" / f"{bench.key}-{bench.sign}-{dials}" / part.name
         answers = folder.with_suffix(".json")
         if not answers.exists():
-            data = FitData(pixels, task.labels, part.train, part.validation, ids, bench.class_names)
+            units = None if task.groups is None else units_of(task.groups)
+            data = FitData(
+                pixels, task.labels, part.train, part.validation, ids, bench.class_names, units
+            )
             tuner = Finetuner(DEFAULT_BACKBONE, data, recipe, device, folder)
             began = time.perf_counter()
             network, records = fit_network(tuner)

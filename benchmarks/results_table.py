@@ -20,7 +20,7 @@ CONTROLS = ("majority", "colour_only", "handmade_svm", "handmade_logistic", "las
 INTRO = """\
 # How right the models are
 
-Made by `python -m benchmarks.results`; nothing here is written by hand. The same figures as data:
+Made by `make results`; nothing here is written by hand. The same figures as data:
 [results.json](results.json).
 
 Every image is judged by what has seen neither it nor its group, and every choice (head, strength of

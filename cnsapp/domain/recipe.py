@@ -103,7 +103,8 @@ DIALS: tuple[Dial, ...] = (
     Dial("epochs", "Epochs", "Times every image is seen; early stopping may end sooner.", LEARNING,
          "int", 1, 500),
     Dial("learning_rate", "Learning rate",
-         "The head's, at its highest; lower it when the loss jumps.", LEARNING, "float", 1e-6, 1.0),
+         "The head's, at its highest; 0 chooses. Lower it when the loss jumps.", LEARNING, "float",
+         0, 1),
     Dial("body_rate", "Rate of the body",
          "The pretrained layers learn at this share of the head's rate.", LEARNING, "float", 0, 1),
     Dial("frozen_stages", "Frozen stages",
@@ -153,8 +154,8 @@ DIALS: tuple[Dial, ...] = (
          "Turned and mirrored copies that are averaged: 1, 2, 4 or 8. Slower, often better.",
          SCORING, "choice", choices=("1", "2", "4", "8"), presets=_ALL),
     Dial("average_with_quick", "Average with the start",
-         "The weights half way to the quick model; validation images may say otherwise.", SCORING,
-         "bool"),
+         "Weights between the quick model's and the learnt ones: half way where samples are few, "
+         "unless validation images say otherwise.", SCORING, "bool"),
     Dial("evaluate", "Score by",
          "holdout keeps one fold back; folds trains one network a fold, so every image is scored.",
          SCORING, "choice", choices=("holdout", "folds")),
@@ -184,8 +185,8 @@ class Recipe:
     device: str = "auto"
     threshold: float = 0.5
     head: str = "auto"
-    epochs: int = 8
-    learning_rate: float = 2e-4
+    epochs: int = 12
+    learning_rate: float = 0.0
     body_rate: float = 0.5
     frozen_stages: int = -1
     batch_norms: str = "fixed"

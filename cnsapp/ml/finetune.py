@@ -19,12 +19,14 @@ from cnsapp.domain.metrics import balanced_accuracy, confusion_matrix
 from cnsapp.domain.recipe import Recipe
 from cnsapp.ml.checkpoint import Checkpoints
 from cnsapp.ml.device import Device
-from cnsapp.ml.finetune_finish import HALF_WAY, Finish, balanced_loss, mixed
+from cnsapp.ml.finetune_finish import Finish, balanced_loss, mixed
 from cnsapp.ml.finetune_limits import Limits, is_out_of_memory, memory_used, room_for
 from cnsapp.ml.finetune_plan import (
     Batch,
     best_of,
+    choose_rate,
     epoch_batches,
+    first_share,
     peak_of,
     rate_factor,
 )
@@ -110,6 +112,7 @@ class Finetuner:
         self.on_batch, self.cancelled = on_batch, cancelled
         self.base = load_base(backbone_id, recipe, device, data.size, weights_dir)
         self.limits = Limits(first_batch_size(recipe.batch_size, len(data.train), device))
+        self._highest_rate = choose_rate(recipe.learning_rate, data.n_independent)
         self.records: list[EpochRecord] = []
         self.checkpoints = Checkpoints(folder, run_id(backbone_id, self.base, data, recipe))
         self._given_head = start_head
@@ -141,10 +144,15 @@ class Finetuner:
         return self.records[epoch]
 
     def is_over(self, records: Sequence[EpochRecord]) -> bool:
-        """Say whether all epochs are done, or `patience` of them brought nothing better."""
+        """Say whether all epochs are done, or `patience` of them brought nothing better.
+
+        Better than other epochs, not than the start: while the rate rises a network loses some of
+        what the start knew, and may be far better at the end.
+        """
         if not records or records[-1].epoch >= self.recipe.epochs:
             return bool(records)
-        waited = records[-1].epoch - peak_of(records).epoch
+        learnt = [record for record in records if record.epoch > 0]
+        waited = learnt[-1].epoch - peak_of(learnt).epoch if learnt else 0
         return 0 < self.recipe.patience <= waited
 
     def finish(self, records: Sequence[EpochRecord]) -> FittedNetwork:
@@ -228,13 +236,13 @@ class Finetuner:
     def _rate(self, epoch: int, i: int, n_batches: int) -> float:
         step, n_steps = (epoch - 1) * n_batches + i, self.recipe.epochs * n_batches
         factor = rate_factor(step, n_steps, self.recipe.warmup_epochs * n_batches)
-        return self.recipe.learning_rate * self.limits.rate_scale * factor
+        return self._highest_rate * self.limits.rate_scale * factor
 
     def _score(self) -> tuple[float, float | None]:
         """Return loss and balanced accuracy on the validation images.
 
-        They are of the averaged weights; with `average_with_quick`, of those half way to the start,
-        since that is what comes of them.
+        They are of the averaged weights; with `average_with_quick` and few samples, of those half
+        way to the start, since that is what comes of them.
         """
         rows, y = self.data.validation, self.data.labels[self.data.validation]
         logits = self._logits(rows)
@@ -243,10 +251,11 @@ class Finetuner:
 
     def _logits(self, rows: Ints) -> Floats:
         net = self.learner.average.eval()
-        if averages_with_start(self.base, self.recipe):
+        share = first_share(self.data.n_independent)
+        if share < 1 and averages_with_start(self.base, self.recipe):
             now = copied(net.learning_state())
             net = net.copy().eval()
-            net.load_learning_state(mixed(self._start, now, HALF_WAY))
+            net.load_learning_state(mixed(self._start, now, share))
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = net(*net.run_lead(x))

@@ -13,13 +13,13 @@ from cnsapp.domain.recipe import Recipe
 from cnsapp.ml.augment import Changes
 from cnsapp.ml.device import Device
 from cnsapp.ml.finetune_net import TrainNet
-from cnsapp.ml.finetune_plan import image_weights
+from cnsapp.ml.finetune_plan import choose_rate, image_weights
 from cnsapp.ml.finetune_start import Base, head_pull
 from cnsapp.ml.finetune_step import Learner, StepSettings
 from cnsapp.ml.finetune_types import FitData
 from cnsapp.ml.heads import LinearHead
 
-LAYOUT = 3  # of the checkpoints; raise it when an older one can not be gone on with
+LAYOUT = 4  # of the checkpoints; raise it when an older one can not be gone on with
 NO_MATTER = ("name", "threshold", "device")  # dials that change nothing of what is learnt
 
 
@@ -42,7 +42,8 @@ def make_learner(base: Base, data: FitData, recipe: Recipe, device: Device) -> L
         recipe.label_smoothing, recipe.dropout, recipe.ema, base.lead_autocast, base.autocast,
         recipe.channels_last, head_pull(base, data, recipe), recipe.seed,
     )  # fmt: skip
-    groups = net.parameter_groups(recipe.learning_rate, recipe.body_rate, recipe.weight_decay)
+    rate = choose_rate(recipe.learning_rate, data.n_independent)
+    groups = net.parameter_groups(rate, recipe.body_rate, recipe.weight_decay)
     return Learner(net, data, device, settings, torch.optim.AdamW(groups))
 
 
@@ -82,9 +83,10 @@ def run_id(backbone_id: str, base: Base, data: FitData, recipe: Recipe) -> str:
     """Return a hash of all that decides how a run goes."""
     said = {k: v for k, v in recipe.as_json().items() if k not in NO_MATTER}
     text = json.dumps(
-        [LAYOUT, backbone_id, base.weights_hash, said, data.pixels.shape, data.class_ids],
+        [LAYOUT, backbone_id, base.weights_hash, said, data.pixels.shape, data.class_ids,
+         data.n_independent],
         sort_keys=True,
-    )
+    )  # fmt: skip
     digest = hashlib.sha256(text.encode())
     for array in (data.labels, data.train, data.validation, data.pixels[:, ::32, ::32]):
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -30,6 +30,9 @@ class FitData:
         group with the training rows, nor with what the network is scored on.
     class_ids, class_names
         (K,) in the order of the labels.
+    units
+        (N,) images of one group (a patient, a slide) have the same number
+        (`cnsapp.domain.together.units_of`); None where there are no groups.
     """
 
     pixels: NDArray[np.uint8]
@@ -38,6 +41,12 @@ class FitData:
     validation: Ints
     class_ids: list[int]
     class_names: list[str]
+    units: Ints | None = None
+
+    @property
+    def n_independent(self) -> int:
+        """How many independent samples there are to learn from: groups, or images without them."""
+        return len(self.train if self.units is None else np.unique(self.units[self.train]))
 
     @property
     def n_classes(self) -> int:

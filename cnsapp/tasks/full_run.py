@@ -20,7 +20,7 @@ from cnsapp.bootstrap import App
 from cnsapp.domain.recipe import Recipe
 from cnsapp.domain.run_plan import Part, RunPlan, plan_run
 from cnsapp.domain.splits import BY_COLUMN
-from cnsapp.domain.together import says_whose
+from cnsapp.domain.together import says_whose, units_of
 from cnsapp.imaging.rule import ReadingRule
 from cnsapp.jobs.context import JobContext
 from cnsapp.ml.bundle import write_atomically
@@ -96,6 +96,11 @@ class FullRun:
         if not any(says_whose(image.group) for image in self.images):
             return None
         return [self.images[int(i)].group for i in rows]
+
+    def units(self, rows: Sequence[int] | Ints) -> Ints | None:
+        """Return the groups of rows as numbers, as `FitData` takes them."""
+        groups = self.groups(rows)
+        return None if groups is None else units_of(groups)
 
     def would_do(self, other: FullRun) -> bool:
         """Say whether two runs learn, choose and score by the very same images and labels."""

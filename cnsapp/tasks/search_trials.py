@@ -298,7 +298,9 @@ def _tuned(
         train, validation, held = (
             rows[r][readable[rows[r]]] for r in (part.train, part.validation, part.held)
         )
-        data = FitData(pixels, labels, train, validation, run.class_ids, run.class_names)
+        data = FitData(
+            pixels, labels, train, validation, run.class_ids, run.class_names, run.units(every)
+        )
         folder = run_folder(app.store, job.of.id) / f"{name}-fold-{part.fold}"
 
         def work(

@@ -160,8 +160,9 @@ class _FullTraining:
         part = run.parts[number]
         published = number == len(run.parts) - 1
         data = FitData(
-            pixels, run.labels, part.train, part.validation, run.class_ids, run.class_names
-        )
+            pixels, run.labels, part.train, part.validation, run.class_ids, run.class_names,
+            run.units(range(len(run.images))),
+        )  # fmt: skip
         self._job.progress(DECODE_SPAN[1], f"Loading the network on the {self._device.name}")
         tuner = Finetuner(
             self._backbone, data, self._recipe, self._device, self._folder / part.name,

@@ -17,6 +17,7 @@ from cnsapp.ml.bundle import load_bundle, save_bundle
 from cnsapp.ml.device import Device
 from cnsapp.ml.finetune import BatchReport, EpochRecord, Finetuner, FitData, FittedNetwork, fit
 from cnsapp.ml.finetune_finish import SHARES, mixed
+from cnsapp.ml.finetune_plan import choose_rate, first_share
 from cnsapp.ml.finetune_step import Learner
 from cnsapp.ml.predict import Predictor
 
@@ -220,6 +221,44 @@ def test_the_last_two_the_best_and_the_start_are_kept(make: Make) -> None:
     assert set(tuner.checkpoints.epochs()) == {0, 4, 5, best_of(records, 9).epoch}
     tuner.forget()
     assert not tuner.checkpoints.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("units", "wish", "rate", "share"),
+    [
+        (None, 0.0, 2e-3, 1.0),  # 600 images that have no groups
+        (np.arange(1000) % 20, 0.0, 2e-4, 0.5),  # 20 patients
+        (np.arange(1000) % 499, 0.0, 2e-4, 0.5),
+        (np.arange(1000) % 500, 0.0, 2e-3, 1.0),
+        (np.arange(1000) % 20, 0.01, 0.01, 0.5),
+    ],
+)
+def test_many_independent_samples_let_the_network_move_further(
+    units: np.ndarray | None, wish: float, rate: float, share: float
+) -> None:
+    data = FitData(
+        np.zeros((1000, 4, 4, 3), np.uint8), np.arange(1000) % 2, np.arange(600),
+        np.arange(600, 1000), [1, 2], ["a", "b"], units,
+    )  # fmt: skip
+    assert choose_rate(wish, data.n_independent) == rate
+    assert first_share(data.n_independent) == share
+
+
+def test_epochs_below_the_start_that_still_get_better_are_gone_on_with(make: Make) -> None:
+    tuner = make(epochs=9, patience=2)
+
+    def scored(*scores: float) -> list[EpochRecord]:
+        return [
+            EpochRecord(i, None, None, 0.5, score, 0.1, 1.0, 1.0, 8)
+            for i, score in enumerate(scores)
+        ]
+
+    assert not tuner.is_over(scored(0.9))
+    assert not tuner.is_over(scored(0.9, 0.7, 0.75, 0.8, 0.85))  # a dip while the rate rises
+    assert not tuner.is_over(scored(0.9, 0.7, 0.8, 0.75))
+    assert tuner.is_over(scored(0.9, 0.7, 0.8, 0.75, 0.78))  # two without a better one
+    assert tuner.is_over(scored(0.5, *np.linspace(0.6, 0.9, 9)))
+    assert not make(epochs=9, patience=0).is_over(scored(0.9, 0.8, 0.7, 0.6, 0.5))
 
 
 def test_the_average_follows_the_formula(make: Make) -> None:
