@@ -309,7 +309,7 @@ def _tuned(
             tuner = Finetuner(
                 candidate.backbone, data, recipe, device, folder, weights_dir=weights,
                 on_batch=lambda b: job.progress(
-                    fraction, f"epoch {b.epoch} of {recipe.epochs}, batch {b.batch}"
+                    fraction, f"Epoch {b.epoch} of {recipe.epochs}, batch {b.batch}"
                 ),
                 cancelled=stop,
             )  # fmt: skip
