@@ -113,14 +113,14 @@ def _places(model: ModelView) -> dict[int | None, int]:
 def _probabilities(texts: Sequence[str | None], model: ModelView) -> Floats:
     """Return the probabilities (N, outputs); of merged classes the sum."""
     n, k = len(texts), len(model.class_ids)
-    table = _parsed(texts, k)
+    table = probability_table(texts, k)
     found = np.full((n, len(model.outputs)), np.nan)
     for column, output in enumerate(model.outputs):
         found[:, column] = table[:, list(output.places)].sum(1)
     return found
 
 
-def _parsed(texts: Sequence[str | None], k: int) -> Floats:
+def probability_table(texts: Sequence[str | None], k: int) -> Floats:
     """Return a table (N, k) of lists in JSON, read in one go; NaN where a list is no such list."""
     try:
         table = np.array(json.loads(f"[{','.join(text or 'null' for text in texts)}]"), float)

@@ -284,9 +284,9 @@ def test_the_command(
 
 
 def test_probabilities_are_read_in_one_go_and_row_by_row_alike() -> None:
-    from cnsapp.services.evaluation_rows import _parsed
+    from cnsapp.services.evaluation_rows import probability_table
 
-    good = _parsed(["[0.2, 0.8]", "[1.0, 0.0]"], 2)
+    good = probability_table(["[0.2, 0.8]", "[1.0, 0.0]"], 2)
     assert good.tolist() == [[0.2, 0.8], [1.0, 0.0]]
-    odd = _parsed(["[0.2, 0.8]", None, "[1]", "nonsense", "[0.5, -1]", "[NaN, 1]"], 2)
+    odd = probability_table(["[0.2, 0.8]", None, "[1]", "nonsense", "[0.5, -1]", "[NaN, 1]"], 2)
     assert odd[0].tolist() == [0.2, 0.8] and np.isnan(odd[1:]).all()
