@@ -49,10 +49,12 @@ KINDS: dict[str, JobKind] = {
     "train": JobKind("cnsapp.tasks.train:run", "train", "Train a model", can_pause=True),
     "search": JobKind("cnsapp.tasks.search:run", "train", "Find the best model", can_pause=True),
     "controls": JobKind("cnsapp.tasks.controls:run", "train", "Check against simpler methods"),
+    "audit": JobKind("cnsapp.tasks.audit:run", "files", "Look for what is wrong with the data"),
     "predict": JobKind("cnsapp.tasks.predict:run", "files", "Predict new images"),
     "export": JobKind("cnsapp.tasks.exporting:run", "files", "Export the labelled images"),
     "preview": JobKind("cnsapp.tasks.augment_preview:run", "quick", "Draw changed images"),
     "explain": JobKind("cnsapp.tasks.explain:run", "quick", "Explain a prediction"),
+    "explain_many": JobKind("cnsapp.tasks.explain:run_many", "files", "Make saliency maps"),
 }
 
 

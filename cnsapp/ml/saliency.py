@@ -1,20 +1,27 @@
-"""Which pixels spoke for a class: Grad-CAM and integrated gradients, aligned with the image."""
+"""Which places of an image spoke for a class: any kind of map, aligned with the image's pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from cnsapp.domain.maps import DEFAULT_METHOD, MAGNITUDE, POSITIVE, SIGNED, clean_settings, sign_of
 from cnsapp.errors import CnsError
 from cnsapp.ml.predict import Predictor
 from cnsapp.ml.preprocess import Pixels, make_view
+from cnsapp.ml.saliency_inputs import to_input_size
+from cnsapp.ml.saliency_methods import INPUT, Attribution, attribute, grad_cam_layer
+from cnsapp.ml.saliency_network import check_valid
 
 Map = NDArray[np.float32]
+GRID = 14  # cells a side in which maps are compared
+READABLE = 32  # places a side to which maps of single pixels are averaged
 
 
 @dataclass(frozen=True)
@@ -24,13 +31,14 @@ class Saliency:
     Attributes
     ----------
     map
-        (H, W) float32 in 0 to 1 at the image's own size: evidence for the class, 1 = strongest.
-        All zeros when no place speaks for the class.
+        (H, W) float32 at the image's own size. By `sign`: `positive` 0 to 1, evidence for the
+        class, 1 = strongest, all zeros when no place speaks for the class; `signed` -1 to 1, below
+        zero speaks against it; `magnitude` 0 to 1, influence in either direction.
     raw
-        (h, w) float32, signed, before scaling: at cell size for Grad-CAM, at network size for
-        integrated gradients. Negative cells speak against the class.
+        (h, w) float32, before scaling: at cell size for Grad-CAM, else at network size. Negative
+        values speak against the class, except in methods without a sign.
     method
-        `gradcam` or `integrated_gradients`.
+        A key of `cnsapp.domain.maps.METHODS`.
     layer
         The stage shown, or `input`.
     target_index
@@ -40,8 +48,20 @@ class Saliency:
     has_positive
         Whether any place speaks for the class.
     delta
-        Integrated gradients only: how far the attributions miss the change in the logit (0 is
-        exact); None for Grad-CAM.
+        How far the values miss the change in the logit that they should add up to (0 is exact);
+        None where a method makes no such promise.
+    change
+        That change: logit of the image minus logit of the baseline.
+    sign
+        `positive`, `signed` or `magnitude`.
+    scale
+        The value that 1 of the map stands for, in logits a cell or pixel; 0 for an empty map.
+    cells
+        (14, 14) float32, -1 to 1: the map in the network's square view, for comparisons.
+    ranking
+        (196,) int64: these cells from the strongest to the weakest, row by row.
+    settings
+        All settings of the method.
     """
 
     map: Map
@@ -52,10 +72,22 @@ class Saliency:
     probability: float
     has_positive: bool
     delta: float | None = None
+    change: float | None = None
+    sign: str = POSITIVE
+    scale: float = 0.0
+    cells: Map = field(default_factory=lambda: np.zeros((GRID, GRID), np.float32))
+    ranking: NDArray[np.int64] = field(default_factory=lambda: np.arange(GRID * GRID))
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
-def grad_cam(predictor: Predictor, image: Pixels, target_index: int) -> Saliency:
-    """Explain one class by Grad-CAM at the backbone's saliency stage.
+def explain(
+    predictor: Predictor,
+    image: Pixels,
+    target_index: int,
+    method: str = DEFAULT_METHOD,
+    settings: Mapping[str, Any] | None = None,
+) -> Saliency:
+    """Make a map of one image for one class. The model is not changed.
 
     Parameters
     ----------
@@ -65,30 +97,65 @@ def grad_cam(predictor: Predictor, image: Pixels, target_index: int) -> Saliency
         uint8 (H, W, 3).
     target_index
         Class to explain, in the order of the model's outputs: the predicted or any other.
+    method, settings
+        See `cnsapp.domain.maps.METHODS`.
 
     Raises
     ------
     CnsError
-        No such class.
+        No such class, method or setting, or the method is not valid for this network (says why).
+
+    References
+    ----------
+    The papers of `METHODS`; Kokhlikyan et al., Captum, arXiv 2009.07896, 2020.
+    """
+    chosen = clean_settings(method, settings)
+    check_valid(predictor, method)
+    x = _input(predictor, image, target_index)
+    found = attribute(predictor, x, target_index, method, chosen)
+    with torch.inference_mode():
+        probability = float(predictor.net(x).softmax(1)[0, target_index])
+    sign = sign_of(method, chosen)
+    shown, scale = shown_map(predictor, found.raw, sign, x.shape[-1])
+    cells = adaptive_avg_pool2d(shown[None, None], GRID)[0, 0]
+    sized = interpolate(
+        shown[None, None], size=image.shape[:2], mode="bilinear", align_corners=False
+    )[0, 0]
+    top = float(sized.abs().max())
+    return Saliency(
+        map=(sized / top if top > 0 else sized).numpy(),
+        raw=found.raw.numpy(),
+        method=method,
+        layer=found.layer,
+        target_index=target_index,
+        probability=probability,
+        has_positive=bool((found.raw > 0).any()),
+        delta=found.delta,
+        change=found.change,
+        sign=sign,
+        scale=scale,
+        cells=cells.numpy(),
+        ranking=_ranking(predictor, found, cells, x.shape[-1]),
+        settings=chosen,
+    )
+
+
+def grad_cam(predictor: Predictor, image: Pixels, target_index: int) -> Saliency:
+    """Explain one class by Grad-CAM at the backbone's saliency stage.
+
+    Parameters, errors as for `explain`.
 
     References
     ----------
     Selvaraju et al., Grad-CAM: visual explanations from deep networks, ICCV 2017; Adebayo et al.,
     Sanity checks for saliency maps, NeurIPS 2018.
     """
-    x = _input(predictor, image, target_index)
-    layer = saliency_layer(predictor)
-    cam = LayerGradCam(predictor.net, predictor.net.stage(layer))
-    with torch.enable_grad():
-        x.requires_grad_()
-        raw = cam.attribute(x, target=target_index)[0, 0].detach().float().cpu()  # (h, w)
-    return _result(predictor, image, raw, "gradcam", layer, target_index)
+    return explain(predictor, image, target_index, "gradcam")
 
 
 def saliency_layer(predictor: Predictor) -> str:
     """Return the stage Grad-CAM shows: the backbone's choice, or the last that the head reads."""
-    wanted, names = predictor.backbone.row.saliency_stage, predictor.net.names
-    return wanted if wanted in names else names[-1]
+    return grad_cam_layer(predictor)
 
 
 def integrated_gradients(
@@ -102,7 +169,7 @@ def integrated_gradients(
     Parameters
     ----------
     predictor, image, target_index
-        As for `grad_cam`.
+        As for `explain`.
     n_steps
         Points on the path, 2 or more; more make `delta` smaller.
 
@@ -110,16 +177,46 @@ def integrated_gradients(
     ----------
     Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017.
     """
-    x = _input(predictor, image, target_index)
-    method = IntegratedGradients(predictor.net)
-    attribution, delta = method.attribute(
-        x, baselines=0.0, target=target_index, n_steps=n_steps,
-        internal_batch_size=predictor.device.batch_size, return_convergence_delta=True,
-    )  # fmt: skip
-    raw = attribution[0].sum(0).detach().float().cpu()  # (S, S)
-    return _result(
-        predictor, image, raw, "integrated_gradients", "input", target_index, float(delta[0])
-    )
+    return explain(predictor, image, target_index, "integrated_gradients", {"steps": n_steps})
+
+
+def shown_map(
+    predictor: Predictor, raw: torch.Tensor, sign: str, side: int
+) -> tuple[torch.Tensor, float]:
+    """Return what a reader is shown of raw values, (side, side), and the value that 1 stands for.
+
+    Parameters
+    ----------
+    raw
+        (h, w): cells of a stage, or pixels of the input.
+    sign
+        `positive` cuts values below zero off; `signed` and `magnitude` keep what there is.
+    side
+        Of the network's input, in pixels.
+    """
+    values = raw if sign in (SIGNED, MAGNITUDE) else raw.clamp_min(0)
+    sized = _at_input_size(predictor, values, side)
+    top = float(sized.abs().max())
+    return (sized / top if top > 0 else sized), top
+
+
+def _at_input_size(predictor: Predictor, values: torch.Tensor, side: int) -> torch.Tensor:
+    """Return (side, side): cells enlarged, pixels averaged to a size that an eye can read."""
+    if values.shape[0] != side:
+        return to_input_size(values, predictor.net, side)
+    if side <= 2 * READABLE:
+        return values
+    coarse = adaptive_avg_pool2d(values[None, None], READABLE)
+    return interpolate(coarse, size=(side, side), mode="bilinear", align_corners=False)[0, 0]
+
+
+def _ranking(
+    predictor: Predictor, found: Attribution, cells: torch.Tensor, side: int
+) -> NDArray[np.int64]:
+    """Rank the cells by the map; where it says nothing, by the raw values that were cut off."""
+    raw = adaptive_avg_pool2d(_at_input_size(predictor, found.raw, side)[None, None], GRID)
+    order: NDArray[np.int64] = np.lexsort((-raw.flatten().numpy(), -cells.flatten().numpy()))
+    return order
 
 
 def _input(predictor: Predictor, image: Pixels, target_index: int) -> torch.Tensor:
@@ -129,36 +226,7 @@ def _input(predictor: Predictor, image: Pixels, target_index: int) -> torch.Tens
     return predictor.input_tensor([make_view(image, predictor.preprocessing.size)])
 
 
-def _result(
-    predictor: Predictor,
-    image: Pixels,
-    raw: torch.Tensor,
-    method: str,
-    layer: str,
-    target_index: int,
-    delta: float | None = None,
-) -> Saliency:
-    with torch.inference_mode():
-        x = predictor.input_tensor([make_view(image, predictor.preprocessing.size)])
-        probability = float(predictor.net(x).softmax(1)[0, target_index])
-    return Saliency(
-        map=_to_image_size(raw, image.shape[0], image.shape[1]),
-        raw=raw.numpy(),
-        method=method,
-        layer=layer,
-        target_index=target_index,
-        probability=probability,
-        has_positive=bool((raw > 0).any()),
-        delta=delta,
-    )
-
-
-def _to_image_size(raw: torch.Tensor, height: int, width: int) -> Map:
-    """Scale the positive part to (height, width) and to 0 to 1."""
-    positive = raw.clamp_min(0)[None, None]
-    if raw.shape[0] > 64:  # pixels: smooth to a size that an eye can read
-        cells = raw.shape[0] // 32
-        positive = torch.nn.functional.avg_pool2d(positive, cells)
-    sized = interpolate(positive, size=(height, width), mode="bilinear", align_corners=False)[0, 0]
-    top = float(sized.max())
-    return (sized / top if top > 0 else sized).numpy()
+__all__ = [
+    "GRID", "INPUT", "Map", "Saliency", "explain", "grad_cam", "integrated_gradients",
+    "saliency_layer", "shown_map",
+]  # fmt: skip

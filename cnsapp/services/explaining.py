@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,48 @@ from typing import Any
 from sqlalchemy import select
 
 from cnsapp.bootstrap import App
-from cnsapp.domain.maps import METHODS, check_method
+from cnsapp.domain.backbones import BackboneFacts, timm_facts
+from cnsapp.domain.maps import (
+    EVERYWHERE,
+    METHODS,
+    Offer,
+    check_method,
+    check_offered,
+    clean_settings,
+    offered,
+)
 from cnsapp.domain.names import name_key
-from cnsapp.errors import InvalidInputError, NotFoundError
+from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
 from cnsapp.services import jobs
+from cnsapp.services.explaining_sure import (
+    Probabilities,
+    in_test_set,
+    map_probabilities,
+    probabilities,
+)
+from cnsapp.services.images import reading_rule
+from cnsapp.services.map_files import map_key, read_facts, read_look, reading_sign
 from cnsapp.services.models import ModelView, check_model_file, get_model
-from cnsapp.services.projects import ClassView, list_classes
+from cnsapp.weights_files import get_facts
 from db.models import Image, Job, Prediction
+from db.queries import chunks
 from db.session import Store
 
-MAP_VERSION = 1  # raise it when maps are drawn otherwise, so that old ones are not shown
+__all__ = [
+    "MapRequest", "MapWish", "MapsRequest", "Probabilities", "explain_file", "in_test_set",
+    "is_checked", "map_key", "map_probabilities", "methods", "methods_for", "probabilities",
+    "read_facts", "request_map", "request_maps", "sample_images",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Probabilities:
-    """How sure a model is of each class for one image, the likeliest first, and how it came."""
-
-    values: list[tuple[ClassView, float]]
-    source: str  # "out-of-fold, fold 3": by a model that had not seen the image
+MOST_MAPS = 5000  # of one request: more would hold the worker for hours
 
 
 @dataclass(frozen=True)
 class MapRequest:
-    """A saliency map: there (`ready`, with its facts), or being made by a job."""
+    """A saliency map: there (`ready`, with its facts), or being made by a job.
+
+    A map that is ready may still have a job: its checks are being measured.
+    """
 
     key: str
     ready: bool
@@ -41,52 +59,46 @@ class MapRequest:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class MapWish:
+    """One map of a request for many, and the name of its files."""
+
+    image_id: int
+    method: str
+    target_class: int | None
+    key: str
+
+
+@dataclass(frozen=True)
+class MapsRequest:
+    """Many maps: those asked for, and the job that makes what lacks (None: all are there)."""
+
+    wishes: list[MapWish]
+    n_ready: int
+    job_id: int | None
+
+
 def methods() -> list[tuple[str, str, str]]:
-    """Return the kinds of map as (id, title, note)."""
-    return [(m.id, m.title, m.note) for m in METHODS]
+    """Return the kinds of map that are valid for every model, as (id, title, note)."""
+    return [(m.id, m.title, m.note) for m in METHODS if m.where == EVERYWHERE]
 
 
-def probabilities(store: Store, *, model_id: int, image_id: int) -> Probabilities | None:
-    """Return the out-of-fold probabilities of an image, or None when the model has none of it.
-
-    For images that were not part of the training, the facts of a map carry the probabilities.
-    """
-    model = get_model(store, model_id=model_id)
-    with store.reading() as session:
-        row = session.execute(
-            select(Prediction.probabilities, Prediction.fold, Prediction.part).where(
-                Prediction.model_id == model_id, Prediction.image_id == image_id
-            )
-        ).one_or_none()
-    if row is None:
-        return None
-    values = _by_class(store, model, row[0])
-    if row[2] == "test":
-        return Probabilities(values, "locked test set: by a model that had not seen this image")
-    fold = "held out" if row[1] is None else f"fold {row[1] + 1}"
-    return Probabilities(values, f"out-of-fold, {fold}: by a model that had not seen this image")
+def methods_for(app: App, *, model_id: int) -> list[Offer]:
+    """Return every kind of map, with one sentence why it is not offered for a model, or ""."""
+    model = get_model(app.store, model_id=model_id)
+    return offered(*_network(app, model))
 
 
-def in_test_set(store: Store, *, model_id: int, image_id: int) -> bool:
-    """Say whether a model answered an image as one of its locked test set: a look is counted."""
-    with store.reading() as session:
-        part = session.scalar(
-            select(Prediction.part).where(
-                Prediction.model_id == model_id, Prediction.image_id == image_id
-            )
-        )
-    return part == "test"
-
-
-def map_probabilities(
-    store: Store, *, model_id: int, facts: dict[str, Any]
-) -> Probabilities | None:
-    """Return the probabilities that came with a map: those of the deployed model."""
-    model = get_model(store, model_id=model_id)
-    found = facts.get("probabilities")
-    if not isinstance(found, list) or len(found) != len(model.class_ids):
-        return None
-    return Probabilities(_by_class(store, model, found), "from the deployed model")
+def _network(app: App, model: ModelView) -> tuple[BackboneFacts, str, bool | None]:
+    """Return facts of the network, kind of the head, and whether it has ReLU layers alone."""
+    look = read_look(app.store, model.sha256) or {}
+    try:
+        facts = get_facts(model.backbone, app.store.path("weights"))
+    except CnsError:  # the card of a lab's own weights is gone; a fine-tuned model does without
+        facts = timm_facts(model.backbone)
+    found = look.get("relu_layers_only")
+    head = str(look.get("head") or model.metrics.get("head", "linear"))
+    return facts, head, None if found is None else bool(found)
 
 
 def request_map(
@@ -97,6 +109,8 @@ def request_map(
     method: str = "gradcam",
     target_class: int | None = None,
     requested_by: str = "",
+    settings: Mapping[str, Any] | None = None,
+    checks: bool = False,
 ) -> MapRequest:
     """Return the map of an image, queueing the work when it is not there yet.
 
@@ -104,26 +118,27 @@ def request_map(
     ----------
     target_class
         The class whose evidence is shown; None for the one that the model predicts.
+    settings
+        Of the method; what is not given is at its default.
+    checks
+        Also have the map checked once it is there: insertion and deletion against chance, and, once
+        for the model and method, a comparison with random weights. The map never waits for it: ask
+        again when it is ready, and a second job measures.
 
     Raises
     ------
     CnsError
-        The method or class is unknown, or the model's file is missing or altered.
+        The method, a setting or the class is unknown, the method is not valid for the model, or the
+        model's file is missing or altered.
     """
-    check_method(method)
     model = get_model(app.store, model_id=model_id)
-    sha256 = _image_sha(app.store, model.project_id, image_id)
-    if target_class is not None:
-        target_class = _output_for(model, target_class)
-    if target_class is not None and target_class not in model.class_ids:
-        raise InvalidInputError(
-            f"The model “{model.name}” does not know this class.",
-            "There is no evidence for it to show.",
-            f"Choose one of: {', '.join(output.name for output in model.outputs)}.",
-        )
-    key = map_key(model.sha256, sha256, method, target_class)
+    chosen = _checked(app, model, method, settings)
+    sha256 = _image_shas(app.store, model.project_id, [image_id])[image_id]
+    target = _target(model, target_class)
+    key = map_key(model.sha256, sha256, method, target, chosen, _reading(app, model))
     facts = read_facts(app.store, key)
-    if facts is not None:
+    lacks_checks = facts is not None and not is_checked(facts)
+    if facts is not None and not (checks and lacks_checks):
         return MapRequest(key, True, None, facts)
     job_id = _job_of(app.store, model.project_id, key)
     if job_id is None:
@@ -137,11 +152,82 @@ def request_map(
                 "model_id": model_id,
                 "image_id": image_id,
                 "method": method,
-                "target_class": target_class,
+                "target_class": target,
+                "settings": chosen,
+                "checks": facts is not None,
             },
             requested_by=requested_by,
         )
-    return MapRequest(key, False, job_id, {})
+    return MapRequest(key, facts is not None, job_id, facts or {})
+
+
+def request_maps(
+    app: App,
+    *,
+    model_id: int,
+    image_ids: Sequence[int],
+    methods: Sequence[str] = ("gradcam",),
+    targets: Sequence[int | None] = (None,),
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    checks: bool = False,
+    requested_by: str = "",
+) -> MapsRequest:
+    """Ask for the maps of many images by some methods for some classes, in one job with progress.
+
+    Maps that are there are not made again. An image that can not be read does not stop the rest.
+
+    Parameters
+    ----------
+    settings
+        By method.
+    checks
+        Also measure what `request_map` can check.
+
+    Raises
+    ------
+    CnsError
+        As `request_map`; or there are more than `MOST_MAPS`.
+    """
+    model = get_model(app.store, model_id=model_id)
+    chosen = {m: _checked(app, model, m, (settings or {}).get(m)) for m in dict.fromkeys(methods)}
+    classes = list(dict.fromkeys(_target(model, target) for target in targets))
+    n = len(image_ids) * len(chosen) * len(classes)
+    if n > MOST_MAPS:
+        raise InvalidInputError(
+            f"{n:,} maps are too many at once.",
+            f"The worker would be busy for hours; the most is {MOST_MAPS:,}.",
+            "Choose fewer images, methods or classes.",
+        )
+    shas, reading = _image_shas(app.store, model.project_id, image_ids), _reading(app, model)
+    wishes = [
+        MapWish(i, m, t, map_key(model.sha256, shas[i], m, t, chosen[m], reading))
+        for i in dict.fromkeys(image_ids)
+        for t in classes
+        for m in chosen
+    ]
+    found = [read_facts(app.store, wish.key) for wish in wishes]
+    done = [f is not None and (not checks or is_checked(f)) for f in found]
+    if all(done):
+        return MapsRequest(wishes, len(wishes), None)
+    check_model_file(app, model_id=model_id)
+    job_id = jobs.submit_job(
+        app.store,
+        kind="explain_many",
+        project_id=model.project_id,
+        payload={
+            "model_id": model_id,
+            "maps": [[w.image_id, w.method, w.target_class, w.key] for w in wishes],
+            "settings": chosen,
+            "checks": checks,
+        },
+        requested_by=requested_by,
+    )
+    return MapsRequest(wishes, sum(done), job_id)
+
+
+def is_checked(facts: Mapping[str, Any]) -> bool:
+    """Say whether a map's facts tell how it compares with chance and with random weights."""
+    return facts.get("faithfulness") is not None and facts.get("randomisation") is not None
 
 
 def explain_file(
@@ -153,6 +239,8 @@ def explain_file(
     method: str = "gradcam",
     target: str | None = None,
     requested_by: str = "",
+    settings: Mapping[str, Any] | None = None,
+    checks: bool = False,
 ) -> int:
     """Queue the map of an image file that need not belong to the project; return the job number.
 
@@ -162,6 +250,7 @@ def explain_file(
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}.", "", "Check the path.")
     model = get_model(app.store, model_id=model_id, project_id=project_id)
+    chosen = _checked(app, model, method, settings)
     target_class = None if target is None else _class_named(model, target)
     check_model_file(app, model_id=model_id)
     return jobs.submit_job(
@@ -173,38 +262,56 @@ def explain_file(
             "model_id": model_id,
             "method": method,
             "target_class": target_class,
+            "settings": chosen,
+            "checks": checks,
         },
         requested_by=requested_by,
     )
 
 
-def map_key(model_sha256: str, image_sha256: str, method: str, target_class: int | None) -> str:
-    """Return the name of a map's files: the same for the same model, bytes, method and class."""
-    target = "predicted" if target_class is None else str(target_class)
-    text = "|".join((str(MAP_VERSION), model_sha256, image_sha256, method, target))
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
+def sample_images(store: Store, *, model_id: int, limit: int = 3) -> list[int]:
+    """Return a few images that a model answered out of fold, always the same, for its checks."""
+    with store.reading() as session:
+        return list(
+            session.scalars(
+                select(Prediction.image_id)
+                .where(Prediction.model_id == model_id, Prediction.part.is_distinct_from("test"))
+                .order_by(Prediction.image_id)
+                .limit(limit)
+            )
+        )
 
 
-def read_facts(store: Store, key: str) -> dict[str, Any] | None:
-    """Return what is noted of a finished map, or None while it is not there whole."""
-    noted = store.path("saliency", f"{key}.json")
-    if not store.path("saliency", f"{key}.png").is_file():
+def _checked(
+    app: App, model: ModelView, method: str, settings: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return all settings of a method that is valid for a model."""
+    check_method(method)
+    facts, head, relu_only = _network(app, model)
+    check_offered(method, facts, head, relu_only)
+    return clean_settings(method, settings)
+
+
+def _reading(app: App, model: ModelView) -> str:
+    """Return the sign of how images are read for a model: as when it was trained."""
+    stored = model.settings.get("reading")
+    if stored is None:
+        stored = reading_rule(app.store, project_id=model.project_id).as_json()
+    return reading_sign(stored)
+
+
+def _target(model: ModelView, target_class: int | None) -> int | None:
+    """Return a class of today as the model itself names it; raise when it knows no such class."""
+    if target_class is None:
         return None
-    try:
-        facts: dict[str, Any] = json.loads(noted.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return facts
-
-
-def _by_class(store: Store, model: ModelView, values: list[float]) -> list[tuple[ClassView, float]]:
-    classes = {c.id: c for c in list_classes(store, project_id=model.project_id)}
-    pairs = []
-    for output in model.outputs:
-        gone = ClassView(output.class_id, output.name, None, output.color, None, len(classes))
-        share = sum(float(values[place]) for place in output.places)
-        pairs.append((classes.get(output.class_id, gone), share))
-    return sorted(pairs, key=lambda pair: -pair[1])
+    found = _output_for(model, target_class)
+    if found not in model.class_ids:
+        raise InvalidInputError(
+            f"The model “{model.name}” does not know this class.",
+            "There is no evidence for it to show.",
+            f"Choose one of: {', '.join(output.name for output in model.outputs)}.",
+        )
+    return found
 
 
 def _output_for(model: ModelView, class_id: int) -> int:
@@ -215,12 +322,18 @@ def _output_for(model: ModelView, class_id: int) -> int:
     return class_id
 
 
-def _image_sha(store: Store, project_id: int, image_id: int) -> str:
+def _image_shas(store: Store, project_id: int, image_ids: Sequence[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
     with store.reading() as session:
-        image = session.get(Image, image_id)
-        if image is None or image.project_id != project_id:
+        for part in chunks(list(dict.fromkeys(image_ids))):
+            rows = select(Image.id, Image.sha256).where(
+                Image.id.in_(part), Image.project_id == project_id
+            )
+            found.update((row.id, row.sha256) for row in session.execute(rows))
+    for image_id in image_ids:
+        if image_id not in found:
             raise NotFoundError(f"There is no image number {image_id} in the model's project.")
-        return image.sha256
+    return found
 
 
 def _job_of(store: Store, project_id: int, key: str) -> int | None:

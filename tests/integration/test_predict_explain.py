@@ -168,6 +168,8 @@ def test_a_map_is_made_once_and_found_again(world: World, model_id: int, method:
     assert shown is not None and "deployed model" in shown.source
     with Picture.open(app.store.path("saliency", f"{done.key}.png")) as png:
         assert (png.mode, png.size) == ("RGBA", (80, 80))
+    with Picture.open(app.store.path("saliency", f"{done.key}-levels.png")) as levels:
+        assert (levels.mode, levels.size) == ("L", (80, 80))
 
 
 def test_another_class_has_a_map_of_its_own(world: World, model_id: int) -> None:
