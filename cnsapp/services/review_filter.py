@@ -25,6 +25,7 @@ Show = Literal["all", "wrong", "right", "changed", "elsewhere"]
 Order = Literal["confidence", "margin", "entropy", "loss", "image"]
 Cursor = tuple[float, int]  # (value it is ordered by, image id)
 EVERYTHING = ImageFilter()
+DIGITS = 12  # of the value ordered by: what a sum's order leaves behind makes no difference
 
 ORDERS: dict[Order, str] = {
     "confidence": "Most confident first: by the probability of what was predicted",
@@ -205,4 +206,5 @@ def _keys(judged: Judged, order: Order) -> Floats:
         values = -judged.loss
     else:
         values = np.zeros(len(judged.said))
-    return np.where(np.isnan(values), np.inf, values) + 0.0  # -0.0 and 0.0 are one key
+    known = np.where(np.isnan(values), np.inf, np.round(values, DIGITS))
+    return np.asarray(known + 0.0, float)  # -0.0 and 0.0 are one key
