@@ -90,13 +90,13 @@ def decide_images(
         for event in session.scalars(events):
             found[event.image_id].append(event)
     decisions = {
-        image_id: decide([_vote(event, meanings) for event in said], rule)
+        image_id: decide([vote_of(event, meanings) for event in said], rule)
         for image_id, said in found.items()
     }
     return decisions, found
 
 
-def _vote(event: LabelEvent, meanings: Meanings) -> Vote:
+def vote_of(event: LabelEvent, meanings: Meanings) -> Vote:
     """Return what an event says today; a label of a class that is gone for good says nothing."""
     class_id, kind = event.class_id, event.kind
     if class_id is not None and class_id in meanings:
