@@ -21,7 +21,8 @@ AT_ONCE = 4_000_000  # distances in memory
 NOMINAL = 0.01  # share that is flagged where nothing is odd
 FEWEST = 50  # labelled images: fewer have no tail of one in a hundred
 FEWEST_UNITS = 5  # groups: with fewer, whole groups can not be held out
-Z_NOMINAL, Z_NINETY = 2.326348, 1.281552  # of the normal: beyond them 1 and 10 in 100
+Z_NINETY, Z_NOMINAL, Z_CLEAR = 1.281552, 2.326348, 4.264891  # of the normal: beyond them 10 in
+# 100, 1 in 100 and 1 in 100,000
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,7 @@ def among_labelled(scores: Floats, units: Ints) -> Outliers:
     """
     if len(scores) < FEWEST:
         raise ValueError(f"{len(scores)} images are too few for a tail; {FEWEST} are needed")
-    logs = np.log(np.maximum(scores, 1e-9))
-    finite = np.sort(logs[np.isfinite(logs)])
-    middle, ninety = np.quantile(finite, [0.5, 0.9])
-    bound = float(np.exp(middle + (ninety - middle) * Z_NOMINAL / Z_NINETY))
+    bound = _tail(scores, Z_NOMINAL)
     return _flagged(scores, scores > bound + 1e-9, bound, units)
 
 
@@ -152,7 +150,10 @@ def unlike_labelled(scores: Floats, labelled: Floats, units: Ints) -> Outliers:
     Notes
     -----
     An image is flagged where its conformal p-value, (1 + labelled ones as far) / (M + 1), is 0.01
-    or less: of new images like the labelled ones that is 1 in 100 on average.
+    or less: of new images like the labelled ones that is 1 in 100 on average. With fewer than 99
+    labelled images no p-value is as small: then only those farther than all of them are flagged,
+    and `nominal` is 1 / (M + 1). Labelled images that are clearly odd themselves (1 in 100,000 of
+    the tail, see `among_labelled`) do not count as usual: a handful of them would hide all others.
 
     Raises
     ------
@@ -167,15 +168,28 @@ def unlike_labelled(scores: Floats, labelled: Floats, units: Ints) -> Outliers:
     m = len(labelled)
     if m < FEWEST:
         raise ValueError(f"{m} labelled images are too few to say what is usual")
-    usual = np.sort(labelled)
+    usual = np.sort(labelled[labelled <= _tail(labelled, Z_CLEAR) + 1e-9])
+    m = len(usual)
     as_far = m - np.searchsorted(usual, scores, side="left")
-    beyond = (1 + as_far) / (m + 1) <= NOMINAL
-    most = int(NOMINAL * (m + 1))  # images that may be as far, and the new one
-    bound = float(usual[m - most]) if most else float("inf")
-    return _flagged(scores, beyond, bound, units)
+    nominal = max(NOMINAL, 1 / (m + 1))
+    most = int(nominal * (m + 1) + 1e-9)  # images that may be as far, the new one among them
+    return _flagged(scores, as_far + 1 <= most, float(usual[m - most]), units, nominal)
 
 
-def _flagged(scores: Floats, flags: NDArray[np.bool_], bound: float, units: Ints) -> Outliers:
+def _tail(scores: Floats, z: float) -> float:
+    """Return the score at `z` of a normal tail of the logarithms, by their median and 90 %."""
+    logs = np.log(np.maximum(scores, 1e-9))
+    middle, ninety = np.quantile(logs[np.isfinite(logs)], [0.5, 0.9])
+    return float(np.exp(middle + (ninety - middle) * z / Z_NINETY))
+
+
+def _flagged(
+    scores: Floats,
+    flags: NDArray[np.bool_],
+    bound: float,
+    units: Ints,
+    nominal: float = NOMINAL,
+) -> Outliers:
     n, where = len(scores), np.flatnonzero(flags)
     numbers = np.unique(units, return_inverse=True)[1].astype(np.int64)
     n_units = int(numbers.max()) + 1 if n else 0
@@ -193,4 +207,5 @@ def _flagged(scores: Floats, flags: NDArray[np.bool_], bound: float, units: Ints
         n_units=n_units,
         share=len(where) / n if n else 0.0,
         interval=interval,
+        nominal=nominal,
     )

@@ -19,14 +19,15 @@ from cnsapp.domain.names import name_key
 from cnsapp.domain.resampling import Ints
 
 MOST_BINS = 16
-PER_BIN = 25  # images
+PER_BIN = 10  # images
+THE_LABEL = 0.9  # share of images whose label a folder tells: it is the label by another name
 MOST_VALUES = 60  # texts that are told apart; the rarer ones are one cell
 AGREES, DISAGREES = "the cue fits the label", "the cue speaks against it"
 GAP = timedelta(minutes=30)  # without a new image: what comes then is another import
 
 
 def cells_of_numbers(values: NDArray[np.floating]) -> Ints:
-    """Put numbers into equally filled cells (N,), as many as 25 images a cell allow, at most 16.
+    """Put numbers into equally filled cells (N,), as many as 10 images a cell allow, at most 16.
 
     Equal numbers share a cell; NaN has one of its own. Labels take no part.
     """
@@ -88,14 +89,37 @@ def inseparable(labels: NDArray[np.integer], values: Sequence[str | None]) -> li
     ]
 
 
-def folder_values(names: Sequence[str], class_names: Sequence[str]) -> list[str | None]:
-    """Return the folder of each file, without the folders that are called like a class."""
-    classes = {name_key(name) for name in class_names}
-    folders = [
-        "/".join(part for part in PurePosixPath(name).parent.parts if name_key(part) not in classes)
-        for name in names
-    ]
-    return [folder or None for folder in folders]
+def folder_values(names: Sequence[str], labels: NDArray[np.integer]) -> list[str | None]:
+    """Return the folders of each file, without the levels that are the label by another name.
+
+    Labels are often taken from folders (`site1/01_TUMOR/a.png`), which no model reads. A level
+    whose names tell the label of 90 in 100 images is such a one, and is left out: what is left
+    (`site1`) may stand for how the images were made.
+
+    Parameters
+    ----------
+    names
+        (N,) file names with their folders.
+    labels
+        (N,) class indices.
+    """
+    parts = [PurePosixPath(name).parent.parts for name in names]
+    kept: list[list[str]] = [[] for _ in names]
+    for level in range(max((len(p) for p in parts), default=0)):
+        values = [p[level] if level < len(p) else None for p in parts]
+        if _purity(labels, values) < THE_LABEL:
+            for mine, value in zip(kept, values, strict=True):
+                mine += [value] if value is not None else []
+    return ["/".join(mine) or None for mine in kept]
+
+
+def _purity(labels: NDArray[np.integer], values: Sequence[str | None]) -> float:
+    """Return the share of images that have the commonest label of their value; 0 with one value."""
+    counts = Counter(zip(values, np.asarray(labels).tolist(), strict=True))
+    best: dict[str | None, int] = {}
+    for (value, _), n in counts.items():
+        best[value] = max(best.get(value, 0), n)
+    return sum(best.values()) / len(values) if len(best) > 1 else 0.0
 
 
 def prefix_values(groups: Sequence[str | None]) -> list[str | None]:

@@ -152,8 +152,10 @@ def test_labels_are_inseparable_from_a_value_only_where_each_has_the_other_alone
 
 
 def test_folders_prefixes_and_imports_are_read_from_names_and_times() -> None:
-    names = ["site1/Liver/a.png", "site2/lung/b.png", "liver/c.png", "d.png"]
-    assert shortcuts.folder_values(names, ["liver", "Lung"]) == ["site1", "site2", None, None]
+    names = ["site1/01_T/a.png", "site2/02_N/b.png", "site2/01_T/c.png", "site1/02_N/d.png", "e"]
+    found = shortcuts.folder_values(names, np.array([0, 1, 0, 1, 1]))
+    assert found == ["site1", "site2", "site2", "site1", None]
+    assert shortcuts.folder_values(names[4:], np.array([0])) == [None]
     assert shortcuts.prefix_values(["HospA_07", "hospA8", "12", None, "Ü1"]) == [
         "hospa", "hospa", None, None, "ü",
     ]  # fmt: skip
@@ -216,6 +218,12 @@ def test_a_conformal_flag_counts_the_labelled_images_that_are_as_far() -> None:
     found = outliers.unlike_labelled(np.array([198.0, 198.5, 199.0, 200.0]), usual, np.arange(4))
     assert found.order.tolist() == [3, 2, 1]
     assert found.share == 0.75
+    spoilt = np.r_[usual, np.full(10, 5_000.0)]  # desks among the labelled ones are not usual
+    again = outliers.unlike_labelled(np.array([198.0, 198.5, 199.0, 200.0]), spoilt, np.arange(4))
+    assert again.order.tolist() == [3, 2, 1]
+    small = outliers.unlike_labelled(np.array([50.0, 60.0, 61.0]), usual[:60], np.arange(3))
+    assert small.order.tolist() == [2]  # none of 60 may be as far
+    assert small.nominal == pytest.approx(1 / 61)
     for few in (outliers.unlike_labelled, lambda s, _, u: outliers.among_labelled(s[:40], u[:40])):
         with pytest.raises(ValueError, match="too few"):
             few(np.arange(60.0), np.arange(49.0), np.arange(60))
