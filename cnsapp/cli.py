@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from cnsapp import (
+    cli_audit,
     cli_backbones,
     cli_classes,
     cli_controls,
@@ -51,7 +52,7 @@ cli = typer.Typer(
 PARTS = (
     cli_system, cli_data, cli_classes, cli_files, cli_labelling, cli_reading, cli_quality,
     cli_queue, cli_looks, cli_people, cli_suggest, cli_backbones, cli_splits, cli_learn,
-    cli_models, cli_evaluate, cli_controls, cli_take,
+    cli_models, cli_evaluate, cli_controls, cli_audit, cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)
