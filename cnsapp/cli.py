@@ -25,6 +25,7 @@ from cnsapp import (
     cli_data,
     cli_evaluate,
     cli_files,
+    cli_label_errors,
     cli_labelling,
     cli_learn,
     cli_looks,
@@ -52,7 +53,7 @@ cli = typer.Typer(
 PARTS = (
     cli_system, cli_data, cli_classes, cli_files, cli_labelling, cli_reading, cli_quality,
     cli_queue, cli_looks, cli_people, cli_suggest, cli_backbones, cli_splits, cli_learn,
-    cli_models, cli_evaluate, cli_controls, cli_audit, cli_take,
+    cli_models, cli_evaluate, cli_label_errors, cli_controls, cli_audit, cli_take,
 )  # fmt: skip
 for part in PARTS:
     part.register(cli)

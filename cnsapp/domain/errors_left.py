@@ -75,21 +75,13 @@ class Progress:
             )
         if not self.n_open:
             return " ".join([*said, "All labels were looked at."])
-        said.append(
-            f"Among the {self.n_open:,} not looked at about {_about(self.expected_left)} are "
-            "expected to be wrong."
-        )
+        said.append(f"Among the {self.n_open:,} not looked at {_expected(self.expected_left)}.")
         if not self.n_next:
             said.append("The list has no more to show: this is a good place to stop.")
-        elif self.enough:
-            said.append(
-                f"Of the next {self.n_next} in the list fewer than one is expected to be wrong: "
-                "this is a good place to stop."
-            )
         else:
+            advice = "this is a good place to stop" if self.enough else "go on"
             said.append(
-                f"Of the next {self.n_next} in the list about {_about(self.expected_next)} are "
-                "expected to be wrong: go on."
+                f"Of the next {self.n_next} in the list {_expected(self.expected_next)}: {advice}."
             )
         return " ".join(said)
 
@@ -199,5 +191,7 @@ def _edges(n: int) -> Ints:
     return np.array(edges, np.int64)
 
 
-def _about(expected: float) -> str:
-    return f"{expected:,.0f}" if expected >= 1.5 else f"{expected:.1f}"
+def _expected(n: float) -> str:
+    if n < WORTH_WHILE:
+        return "fewer than one is expected to be wrong"
+    return f"about {n:,.0f} {'is' if n < 1.5 else 'are'} expected to be wrong"

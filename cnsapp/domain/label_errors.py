@@ -22,8 +22,8 @@ FEWEST = 5  # images of a class, below which nothing is said of its labels
 SURE_SHARE = 0.85  # of the errors that are expected, the surest ones are flagged
 SURE_SHARE_ALONE = 0.6  # where no neighbours were asked: the model's own mistakes are among them
 STEEPNESS = 10.0  # of the risk along the margin
-MOST_CHECKED = 10_000  # images whose neighbours are looked for; half by suspicion, half by chance
-MOST_ANCHORS = 20_000  # images that neighbours are looked for among
+MOST_CHECKED = 8_000  # images whose neighbours are looked for; half by suspicion, half by chance
+MOST_ANCHORS = 10_000  # images that neighbours are looked for among
 
 
 @dataclass(frozen=True)
@@ -170,12 +170,12 @@ def find_suspects(
         (N,) which model answered: a class that it was not trained on, whose column is all 0, can
         not speak against that label.
     seed
-        Of the images looked at in sets of more than 10,000.
+        Of the images looked at in sets of more than 8,000.
 
     Returns
     -------
     See `Suspects`. Nothing is said of images without an answer, of classes with fewer than 5
-    images, and where fewer than two classes are left; in sets of more than 10,000, the images that
+    images, and where fewer than two classes are left; in sets of more than 8,000, the images that
     the model doubts least are not ranked either, but the joint speaks for all.
 
     Raises

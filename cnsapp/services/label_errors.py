@@ -15,7 +15,7 @@ import numpy as np
 from cnsapp.domain.errors_left import ASSUMES, Progress, review_progress
 from cnsapp.domain.label_errors import FEWEST
 from cnsapp.domain.resampling import Ints
-from cnsapp.errors import InvalidInputError
+from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services.label_error_decisions import confirm, correct
 from cnsapp.services.label_error_items import Key, Suspect, read_items
 from cnsapp.services.models import ModelView, get_model
@@ -41,6 +41,7 @@ __all__ = [
     "confirm",
     "correct",
     "list_suspects",
+    "place_in_list",
     "summary",
 ]
 
@@ -98,17 +99,17 @@ class Summary:
     notes: list[str]
 
 
-def summary(store: Store, *, model_id: int) -> Summary:
+def summary(store: Store, *, model_id: int, project_id: int | None = None) -> Summary:
     """Return counts, precision so far, errors expected to be left, and the pairs of classes.
 
     Raises
     ------
     NotFoundError
-        No such model.
+        No such model (in that project).
     InvalidInputError
         The model has no predictions of images that it had not seen.
     """
-    model, found, now = _read(store, model_id)
+    model, found, now = _read(store, model_id, project_id)
     names = tuple(output.name for output in model.outputs)
     made: Summary = keep(("summary", *now.key, names), lambda: _summary(model, found, now))
     return made
@@ -170,8 +171,26 @@ def list_suspects(
     return SuspectPage(items, items[-1].cursor if more and items else None, n)
 
 
-def _read(store: Store, model_id: int) -> tuple[ModelView, Ranked, Standing]:
-    model = get_model(store, model_id=model_id)
+def place_in_list(store: Store, *, model_id: int, image_id: int) -> Key:
+    """Return the `after` that goes on behind an image; raise NotFoundError where nothing is said.
+
+    The image need not be in the list any more.
+    """
+    model, found, _ = _read(store, model_id)
+    row = found.place_of(image_id)
+    if row is None or not found.suspects.judged[row]:
+        raise NotFoundError(
+            f"Image {image_id} has no place in the label errors of model “{model.name}”.",
+            "The list goes on behind an image that was in it.",
+            "Begin at the top of the list.",
+        )
+    return float(found.suspects.score[row]), image_id
+
+
+def _read(
+    store: Store, model_id: int, project_id: int | None = None
+) -> tuple[ModelView, Ranked, Standing]:
+    model = get_model(store, model_id=model_id, project_id=project_id)
     found = ranked(store, model)
     if not len(found.image_ids):
         raise InvalidInputError(

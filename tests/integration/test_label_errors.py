@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from cnsapp.bootstrap import App
+from cnsapp.cli import main
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services import exclusion, suspect_rows, typical
 from cnsapp.services.classes import delete_class, merge_classes
@@ -192,17 +195,11 @@ def test_who_comes_second_is_told(world: World, model_id: int) -> None:
         store, model_id=model_id, image_id=one, class_id=lung, who="Ada", client=CLIENT, seq=1,
         rev=seen,
     )  # fmt: skip
-    for late in (
-        lambda: confirm(
-            store, model_id=model_id, image_id=one, who="Bo", client="reviewer-2", seq=1, rev=seen
-        ),
-        lambda: correct(
-            store, model_id=model_id, image_id=one, class_id=kidney, who="Bo",
-            client="reviewer-2", seq=2, rev=seen,
-        ),
-    ):  # fmt: skip
-        with pytest.raises(InvalidInputError, match=r"Somebody decided about class0/1\.png"):
-            late()
+    late: dict[str, Any] = {"who": "Bo", "client": "reviewer-2", "rev": seen}
+    with pytest.raises(InvalidInputError, match=r"Somebody decided about class0/1\.png"):
+        confirm(store, model_id=model_id, image_id=one, seq=1, **late)
+    with pytest.raises(InvalidInputError, match=r"Somebody decided about class0/1\.png"):
+        correct(store, model_id=model_id, image_id=one, class_id=kidney, seq=2, **late)
     assert rev_of(world, one) != seen
     assert list_suspects(store, model_id=model_id, show="decided").items[0].image.class_id == lung
 
@@ -358,3 +355,59 @@ def test_a_class_that_cannot_be_shown_is_said(world: World, model_id: int) -> No
     empty = gallery(world, model_id, 2)
     assert (empty.n, empty.odd) == (0, [])
     assert empty.notes == ["The model was held out of no image that is labelled kidney today."]
+
+
+# --- the command ---
+
+
+class Commands:
+    """Runs `label-errors` in this process, on the data folder of the test."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def run(self, *arguments: str, status: int = 0) -> tuple[str, str]:
+        assert main(["label-errors", "--project", "world", *arguments]) == status
+        said = self._capsys.readouterr()
+        return said.out, said.err
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--json")[0])
+
+
+@pytest.fixture
+def commands(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Commands:
+    monkeypatch.setenv("CNS_HOME", str(home))
+    return Commands(capsys)
+
+
+def test_the_command_lists_filters_and_goes_on(
+    world: World, model_id: int, commands: Commands
+) -> None:
+    whole = shown(world, model_id)
+    found = commands.json()
+    assert [row["image_id"] for row in found["label_errors"]] == whole
+    assert found["label_errors"][0]["suggested"] == "lung"
+    assert (found["n_judged"], found["progress"]["n_looked"], found["n"]) == (30, 0, 3)
+    first = commands.json("--limit", "1")
+    assert first["next_after"] == first["label_errors"][0]["image_id"] == whole[0]
+    rest = commands.json("--after", str(first["next_after"]))
+    assert [row["image_id"] for row in rest["label_errors"]] == whole[1:]
+    pair = commands.json("--labelled", "Lung", "--looks-like", "kidney")
+    assert [row["image_id"] for row in pair["label_errors"]] == [world.image_ids[1][0]]
+    table, _ = commands.run("--limit", "2")
+    assert "looks like" in table and "3 in all; --after" in table
+    assert "This assumes that the list is in order" in table
+
+
+def test_the_command_refuses_in_words(world: World, model_id: int, commands: Commands) -> None:
+    assert world and model_id
+    for arguments, said in (
+        (("--after", "9999"), "Image 9999 has no place in the label errors"),
+        (("--labelled", "heart"), "no class “heart”"),
+        (("--show", "lost"), "“lost” label errors"),
+        (("--model", "77"), "no model number 77 in this project"),
+    ):
+        assert said in commands.run(*arguments, status=1)[1]
