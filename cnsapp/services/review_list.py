@@ -7,6 +7,7 @@ change meanwhile move no other image.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -14,10 +15,13 @@ from sqlalchemy.orm import Session
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services.images import MAX_PAGE, ImageItem, items_in_order
 from cnsapp.services.models import ModelView, get_model
-from cnsapp.services.review import ReviewItem
+from cnsapp.services.review import Part, ReviewItem
 from cnsapp.services.review_filter import Chosen, Cursor, Order, ReviewFilter, choose
 from cnsapp.services.review_levels import ClassKey
+from cnsapp.services.review_rows import review_rows
 from db.session import Store
+
+PAUSE = 30 * 60.0  # seconds without an image that divide one batch from the next
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,34 @@ class Step:
     next: Cursor | None
     number: int | None
     n: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that came in together: `ReviewFilter(added=(first, until))` lets them through."""
+
+    first: datetime
+    until: datetime
+    n: int
+
+
+def list_batches(store: Store, *, model_id: int, part: Part = "fold") -> list[Batch]:
+    """Return when the images of a part came in, the newest batch first; a pause divides them."""
+    model = get_model(store, model_id=model_id)
+    with store.reading() as session:
+        rows = review_rows(session, store, model, part)
+    added = np.sort(rows.added[rows.in_use])
+    if not len(added):
+        return []
+    runs = np.split(added, np.flatnonzero(np.diff(added) > PAUSE) + 1)
+    return [
+        Batch(
+            datetime.fromtimestamp(float(run[0]), UTC),
+            datetime.fromtimestamp(float(run[-1]), UTC) + timedelta(microseconds=1),
+            len(run),
+        )
+        for run in reversed(runs)
+    ]
 
 
 def list_review(

@@ -33,7 +33,7 @@ MOST_KEPT = 4  # models and parts; 100,000 predictions of 12 classes are about 2
 MANY = 5000  # touched images beyond which all are read again
 NOBODY = 0  # instead of a class: none
 
-Key = tuple[str, int, str]
+Key = tuple[str, int, str, str]
 Bools = NDArray[np.bool_]
 
 
@@ -103,7 +103,7 @@ _together: OrderedDict[tuple[object, ...], list[str | None]] = OrderedDict()
 
 def review_rows(session: Session, store: Store, model: ModelView, part: str) -> ReviewRows:
     """Return a model's predictions of a part (`fold` or `test`), their images as they are now."""
-    key = (str(store.root), model.id, part)
+    key = (str(store.root), model.id, model.sha256, part)
     with _lock:
         kept = _rows.get(key)
     marker = _marker(session, model.project_id)  # before the rows: what comes later is read again
@@ -120,7 +120,7 @@ def resampled_together(
     session: Session, store: Store, model: ModelView, part: str, rows: ReviewRows
 ) -> list[str | None]:
     """Return (N,) what is resampled together: groups, joined where they share a picture."""
-    key = (str(store.root), model.id, part, rows.marker.image_event)
+    key = (str(store.root), model.id, model.sha256, part, rows.marker.image_event)
     with _lock:
         kept = _together.get(key)
     if kept is not None and len(kept) == len(rows.image_ids):
@@ -159,7 +159,7 @@ def _of_part(model: ModelView, part: str, *columns: Any) -> Select[Any]:
         select(*columns)
         .join(Prediction, Prediction.image_id == Image.id)
         .where(Prediction.model_id == model.id, Prediction.part == part)
-        .order_by(Image.id)
+        .order_by(Prediction.image_id)  # the order of an index: nothing is sorted
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from math import log
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from cnsapp.services.images import ImageFilter
 from cnsapp.services.label_import import import_labels
 from cnsapp.services.label_settings import change_settings
 from cnsapp.services.review_filter import Order, ReviewFilter
-from cnsapp.services.review_list import Listed, list_review, step
+from cnsapp.services.review_list import Listed, list_batches, list_review, step
 from cnsapp.services.review_matrix import review_matrix
 from db.models import Image, ImageMeta, Prediction
 from db.types import utc_now
@@ -158,6 +159,35 @@ def test_by_fold_and_by_the_time_images_came_in(world: World, model_id: int) -> 
     assert ids(listed(world, model_id, added=(None, old + day))) == b
     assert ids(listed(world, model_id, added=(old + day, None))) == [*a, *c]
     assert ids(listed(world, model_id, added=(old, old))) == []
+
+
+def test_batches_are_what_came_in_without_a_pause_between(world: World, model_id: int) -> None:
+    a, b, c = world.image_ids[:3]
+    start = utc_now() - timedelta(days=9)
+    minutes = dict(zip([*a, *b, *c], [0, 20, 40, 90, 91, 92, 1000, 1000, 1001], strict=True))
+    with world.app.store.writing() as session:
+        for image_id, after in minutes.items():
+            when = start + timedelta(minutes=after)
+            session.execute(update(Image).where(Image.id == image_id).values(created_at=when))
+    found = list_batches(world.app.store, model_id=model_id)
+    assert [batch.n for batch in found] == [3, 3, 3]
+    there = [ids(listed(world, model_id, added=(batch.first, batch.until))) for batch in found]
+    assert there == [c, b, a]
+    assert list_batches(world.app.store, model_id=model_id, part="test") == []
+
+
+def test_many_changes_at_once_are_read_like_few(
+    world: World, model_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnsapp.services import review_rows
+
+    (liver, lung, _), a = world.class_ids, world.image_ids[0]
+    assert len(listed(world, model_id)) == 9
+    monkeypatch.setattr(review_rows, "MANY", 0)
+    relabel(world, a[1], lung)
+    exclusion.exclude(world.app.store, project_id=world.project_id, image_ids=[a[2]], who="ann")
+    assert ids(listed(world, model_id, show="changed")) == [a[1]]
+    assert ids(listed(world, model_id, label=liver, truth="current")) == [a[0]]
 
 
 def test_by_group_annotator_tag_metadata_and_name(world: World, model_id: int) -> None:
@@ -300,7 +330,7 @@ def test_predictions_without_probabilities_come_last(world: World, model_id: int
             update(Prediction).where(Prediction.image_id == a[2]).values(probabilities=[])
         )
     for order in ("margin", "entropy", "loss"):
-        assert ids(listed(world, model_id, order))[-1] == a[2]  # type: ignore[arg-type]
+        assert ids(listed(world, model_id, order))[-1] == a[2]
     first = listed(world, model_id, "confidence")[0]
     assert (first.id, first.confidence, first.margin, first.loss) == (a[2], 0.9, None, None)
 
@@ -332,32 +362,33 @@ def test_what_there_is_not_is_refused_in_words(
 # --- pages and steps ---
 
 
-@pytest.mark.parametrize("order", ["confidence", "margin", "entropy", "loss", "image"])
-@pytest.mark.parametrize("limit", [1, 2, 4])
+@pytest.mark.parametrize("limit", [1, 4])
 def test_pages_give_every_image_once_in_both_directions(
-    world: World, model_id: int, order: Order, limit: int
+    world: World, model_id: int, limit: int
 ) -> None:
-    store, wanted = world.app.store, ReviewFilter()
-    whole = ids(listed(world, model_id, order))
-    forth: list[int] = []
-    page = list_review(store, model_id=model_id, wanted=wanted, order=order, limit=limit)
-    assert (page.first, page.before) == (1, None)
-    while True:
-        assert page.first == len(forth) + 1
-        forth += ids(page.items)
-        if page.after is None:
-            break
-        page = list_review(
-            store, model_id=model_id, wanted=wanted, order=order, after=page.after, limit=limit
+    for order in get_args(Order):
+        whole = ids(listed(world, model_id, order))
+        turn = partial(
+            list_review,
+            world.app.store,
+            model_id=model_id,
+            wanted=ReviewFilter(),
+            order=order,
+            limit=limit,
         )
-    assert forth == whole
-    back = ids(page.items)
-    while page.before is not None:
-        page = list_review(
-            store, model_id=model_id, wanted=wanted, order=order, before=page.before, limit=limit
-        )
-        back = ids(page.items) + back
-    assert back == whole
+        page = turn()
+        assert (page.first, page.before) == (1, None)
+        forth = ids(page.items)
+        while page.after is not None:
+            page = turn(after=page.after)
+            assert page.first == len(forth) + 1
+            forth += ids(page.items)
+        assert forth == whole
+        back = ids(page.items)
+        while page.before is not None:
+            page = turn(before=page.before)
+            back = ids(page.items) + back
+        assert back == whole
 
 
 @pytest.mark.parametrize("order", ["confidence", "loss"])
