@@ -191,6 +191,12 @@ def explain(
     target: Annotated[
         str | None, typer.Option(help="Class whose evidence is shown; the predicted one.")
     ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the method: key=value.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Hold the map against random maps and weights.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a model looked at in an image: a map over the image, as PNG."""
@@ -209,6 +215,8 @@ def explain(
         model_id=model_id,
         method=method,
         target=target,
+        settings=dict(_pair(text) for text in settings or []),
+        checks=check,
         requested_by=who(None),
     )
     job = finish(app, job_id)
@@ -217,7 +225,8 @@ def explain(
     png.unlink(missing_ok=True)
     facts = job.result["facts"]
     lines = [f"{out_file}: {facts['class']} ({facts['probability']:.2f})"]
-    lines += [facts["note"]] if facts.get("note") else []
+    lines += facts["notes"]
+    lines += [facts[part]["verdict"] for part in ("faithfulness", "randomisation") if check]
     answer({"job_id": job_id, "out": str(out_file), **facts}, lines, as_json)
 
 

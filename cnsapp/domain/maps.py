@@ -8,72 +8,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cnsapp.domain.backbones import BackboneFacts
+from cnsapp.domain.map_methods import (
+    DEFAULT_METHOD,
+    EVERYWHERE,
+    MAGNITUDE,
+    METHODS,
+    POSITIVE,
+    RELU_ONCE,
+    RELU_ONLY,
+    SIGNED,
+    MapMethod,
+    MapSetting,
+)
 from cnsapp.errors import InvalidInputError
 
-DEFAULT_METHOD = "gradcam"
-POSITIVE, SIGNED, MAGNITUDE = "positive", "signed", "magnitude"
-EVERYWHERE, RELU_ONLY, NOWHERE = "everywhere", "relu only", "nowhere"
 UNKNOWN_COST = "unknown"  # `BackboneFacts.cost` of a network that nobody has looked at
-
-
-@dataclass(frozen=True)
-class MapSetting:
-    """One thing that a method can be told.
-
-    Attributes
-    ----------
-    name, title, help
-        In commands; on the screen; one sentence.
-    default
-        A number or, with `choices`, a word.
-    low, high
-        Smallest and largest number, both allowed.
-    choices
-        The words that are allowed; empty for a number.
-    whole
-        Whether it must be a whole number.
-    """
-
-    name: str
-    title: str
-    help: str
-    default: float | str
-    low: float = 0.0
-    high: float = 0.0
-    choices: tuple[str, ...] = ()
-    whole: bool = True
-
-
-@dataclass(frozen=True)
-class MapMethod:
-    """A kind of saliency map and how to read it.
-
-    Attributes
-    ----------
-    id, title, note
-        In files and commands; on the screen; how to read it.
-    has_sign
-        Whether values below zero speak against the class. If not, values only say how much the
-        answer depends on a place, in whichever direction.
-    where
-        `everywhere`, `relu only` (valid only if every non-linearity is a ReLU layer) or `nowhere`.
-    settings
-        What it can be told.
-    paper
-        Where it was published.
-    """
-
-    id: str
-    title: str
-    note: str
-    has_sign: bool = True
-    where: str = EVERYWHERE
-    settings: tuple[MapSetting, ...] = ()
-    paper: str = ""
+SHARED_RELU = ("resnet18", "resnet50")  # each block calls its one ReLU layer several times
 
 
 class Offer(NamedTuple):
@@ -83,119 +36,6 @@ class Offer(NamedTuple):
     reason: str
 
 
-_SHOW = MapSetting(
-    "show", "Shown", "What speaks for the class alone, or also what speaks against it.",
-    POSITIVE, choices=(POSITIVE, SIGNED),
-)  # fmt: skip
-_BASELINE = MapSetting(
-    "baseline", "Compared with",
-    "What stands for “nothing there”: the network's middle colour, white glass, black or a blur.",
-    "gray", choices=("gray", "white", "black", "blur"),
-)  # fmt: skip
-
-METHODS = (
-    MapMethod(
-        "gradcam",
-        "Grad-CAM",
-        "Regions whose features speak for the class, as coarse as the layer they come from. It "
-        "shows where the model looked, not why.",
-        settings=(_SHOW,),
-        paper="Selvaraju et al., ICCV 2017",
-    ),
-    MapMethod(
-        "integrated_gradients",
-        "Integrated gradients",
-        "Finer places whose pixels raise the class above a plain gray image. Slower, and edges "
-        "stand out; compare it with Grad-CAM before believing a detail.",
-        settings=(
-            MapSetting("steps", "Steps", "Points on the path; more are more exact.", 20, 2, 200),
-            _BASELINE,
-            _SHOW,
-        ),
-        paper="Sundararajan et al., ICML 2017",
-    ),
-    MapMethod(
-        "smoothgrad",
-        "SmoothGrad",
-        "How strongly the answer reacts to small changes of a place, averaged over noisy copies. "
-        "It has no sign, and shows edges even where the model learnt nothing of them.",
-        has_sign=False,
-        settings=(
-            MapSetting("samples", "Noisy copies", "More are smoother and slower.", 16, 2, 100),
-            MapSetting(
-                "noise",
-                "Noise",
-                "Standard deviation, as a share of the image's range of values.",
-                0.15,
-                0.01,
-                1.0,
-                whole=False,
-            ),
-        ),
-        paper="Smilkov et al., arXiv 1706.03825, 2017",
-    ),
-    MapMethod(
-        "occlusion",
-        "Occlusion",
-        "By how much the class falls when a window of the image is covered. Needs no gradients "
-        "and is easy to explain; slow.",
-        settings=(
-            MapSetting(
-                "window",
-                "Window",
-                "Side in pixels of the network's input; 0 is a seventh of it.",
-                0,
-                0,
-                512,
-            ),
-            MapSetting(
-                "stride", "Step", "Pixels from window to window; 0 is half a window.", 0, 0, 512
-            ),
-            MapSetting(
-                "baseline",
-                "Covered with",
-                "What a covered window shows.",
-                "blur",
-                choices=_BASELINE.choices,
-            ),
-            _SHOW,
-        ),
-        paper="Zeiler and Fergus, ECCV 2014",
-    ),
-    MapMethod(
-        "input_x_gradient",
-        "Input x gradient",
-        "The gradient times the distance from middle gray: one quick look, noisy and only true "
-        "close to this image.",
-        settings=(_SHOW,),
-        paper="Shrikumar et al., arXiv 1605.01713, 2016",
-    ),
-    MapMethod(
-        "guided_gradcam",
-        "Guided Grad-CAM",
-        "Fine structures inside the regions of Grad-CAM. The structures look the same for a model "
-        "that learnt nothing, so read the region and not the drawing.",
-        has_sign=False,
-        where=RELU_ONLY,
-        paper="Selvaraju et al., ICCV 2017",
-    ),
-    MapMethod(
-        "guided_backprop",
-        "Guided backpropagation",
-        "Fine structures that excite the network. It hardly depends on the class or on what was "
-        "learnt; kept to compare with earlier papers.",
-        has_sign=False,
-        where=RELU_ONLY,
-        paper="Springenberg et al., arXiv 1412.6806, 2014",
-    ),
-    MapMethod(
-        "deeplift",
-        "DeepLift",
-        "Not offered: see why.",
-        where=NOWHERE,
-        paper="Shrikumar et al., ICML 2017",
-    ),
-)
 _BY_ID = {method.id: method for method in METHODS}
 
 
@@ -205,7 +45,7 @@ def get_method(method: str) -> MapMethod:
         raise InvalidInputError(
             f"There is no saliency method “{method}”.",
             "",
-            f"Use one of: {', '.join(m.id for m in METHODS if m.where != NOWHERE)}.",
+            f"Use one of: {', '.join(_BY_ID)}.",
         )
     return _BY_ID[method]
 
@@ -216,7 +56,10 @@ def check_method(method: str) -> None:
 
 
 def offered(
-    facts: BackboneFacts, head: str = "linear", relu_layers_only: bool | None = None
+    facts: BackboneFacts,
+    head: str = "linear",
+    relu_layers_only: bool | None = None,
+    relu_layers_shared: bool | None = None,
 ) -> list[Offer]:
     """Say of every method whether it is valid for a network, and if not, why.
 
@@ -226,53 +69,63 @@ def offered(
         Of the backbone.
     head
         Kind of the head: `linear`, `kernel` or `mlp`.
-    relu_layers_only
+    relu_layers_only, relu_layers_shared
         What a look at the loaded network found; None to go by `facts`. Networks of timm have no
         facts of this kind: until they were looked at, what needs ReLUs is not offered.
 
     References
     ----------
     Kokhlikyan et al., Captum, arXiv 2009.07896, 2020: its guided backpropagation and DeepLift
-    change the gradients of `torch.nn.ReLU` layers and of no others.
+    change the gradients of `torch.nn.ReLU` layers and of no other non-linearity, and DeepLift needs
+    layers that are called once.
     """
-    return [Offer(method, _reason(method, facts, head, relu_layers_only)) for method in METHODS]
+    found = []
+    for method in METHODS:
+        reason = ""
+        if method.where != EVERYWHERE:
+            reason = _no_relus(facts, relu_layers_only) or _wrong_head(method, head)
+        if method.where == RELU_ONCE and not reason:
+            reason = _shared(facts, relu_layers_shared)
+        found.append(Offer(method, reason))
+    return found
 
 
-def _reason(method: MapMethod, facts: BackboneFacts, head: str, relu_only: bool | None) -> str:
-    if method.where == NOWHERE:
-        return (
-            "Models here read how much a map varies, which DeepLift can not take apart: its parts "
-            "would not add up to the answer."
-        )
-    if method.where == EVERYWHERE:
-        return ""
-    if relu_only is None and facts.cost == UNKNOWN_COST:
+def _no_relus(facts: BackboneFacts, seen: bool | None) -> str:
+    title, plain = facts.title.partition(" (")[0], "plain gradients under another name"
+    if seen is None and facts.cost == UNKNOWN_COST:
         return "Whether it is valid for this network is known after the model's first map."
+    if facts.relu_only if seen is None else seen:
+        return ""
     if facts.attention:
-        return (
-            f"{_named(facts)} is a transformer without ReLU layers: the result would be the plain "
-            "gradient under another name."
-        )
-    if not (facts.relu_only if relu_only is None else relu_only):
-        return (
-            f"{_named(facts)} has other non-linearities than ReLU layers: the result would be the "
-            "plain gradient under another name."
-        )
+        return f"{title} is a transformer without ReLU layers: the result would be {plain}."
+    return f"{title} has other non-linearities than ReLU layers: the result would be {plain}."
+
+
+def _wrong_head(method: MapMethod, head: str) -> str:
     if head == "mlp":
         return "The hidden layer of this model's head would keep its plain gradient."
+    if head == "kernel" and method.where == RELU_ONCE:
+        return "This model's head weighs distances, which would keep their plain gradient."
     return ""
 
 
-def _named(facts: BackboneFacts) -> str:
-    return facts.title.partition(" (")[0]
+def _shared(facts: BackboneFacts, seen: bool | None) -> str:
+    known = facts.id in SHARED_RELU or facts.architecture in SHARED_RELU
+    if known if seen is None else seen:
+        return "Its blocks use one ReLU layer several times, which the method can not tell apart."
+    return ""
 
 
 def check_offered(
-    method: str, facts: BackboneFacts, head: str = "linear", relu_layers_only: bool | None = None
+    method: str,
+    facts: BackboneFacts,
+    head: str = "linear",
+    relu_layers_only: bool | None = None,
+    relu_layers_shared: bool | None = None,
 ) -> None:
     """Raise InvalidInputError, with the reason, when a method is not valid for a network."""
     wanted = get_method(method)
-    found = offered(facts, head, relu_layers_only)
+    found = offered(facts, head, relu_layers_only, relu_layers_shared)
     reason = next(offer.reason for offer in found if offer.method is wanted)
     if reason:
         raise InvalidInputError(
@@ -350,3 +203,10 @@ def legend(sign: str, class_name: str) -> dict[str, str]:
             "high": f"most influence on {class_name}, for or against",
         }
     return {"low": "no evidence", "middle": "", "high": f"most evidence for {class_name}"}
+
+
+__all__ = [
+    "DEFAULT_METHOD", "EVERYWHERE", "MAGNITUDE", "METHODS", "POSITIVE", "RELU_ONCE", "RELU_ONLY",
+    "SIGNED", "MapMethod", "MapSetting", "Offer", "check_method", "check_offered",
+    "clean_settings", "get_method", "legend", "offered", "settings_sign", "sign_of",
+]  # fmt: skip

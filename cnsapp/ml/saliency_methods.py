@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from captum.attr import (
+    DeepLift,
     GuidedBackprop,
     GuidedGradCam,
     InputXGradient,
@@ -112,6 +113,18 @@ def _input_x_gradient(
     return Attribution(_plain(InputXGradient(predictor.net).attribute(x, target=target)))
 
 
+def _deeplift(
+    predictor: Predictor, x: torch.Tensor, target: int, settings: Settings
+) -> Attribution:
+    start = baseline(x, settings["baseline"], predictor.preprocessing).detach()
+    with _quiet():
+        found, delta = DeepLift(predictor.net).attribute(
+            x, baselines=start, target=target, return_convergence_delta=True
+        )
+    raw, missed = _plain(found), float(delta.detach()[0])
+    return Attribution(raw, INPUT, missed, float(raw.sum()) - missed)
+
+
 def _guided(predictor: Predictor, x: torch.Tensor, target: int, _: Settings) -> Attribution:
     with _quiet():
         found = GuidedBackprop(predictor.net).attribute(x, target=target)
@@ -132,6 +145,7 @@ _CALLS: dict[str, Callable[[Predictor, torch.Tensor, int, Settings], Attribution
     "smoothgrad": _smooth_grad,
     "occlusion": _occlusion,
     "input_x_gradient": _input_x_gradient,
+    "deeplift": _deeplift,
     "guided_backprop": _guided,
     "guided_gradcam": _guided_cam,
 }

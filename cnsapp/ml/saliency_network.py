@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from cnsapp.domain.backbones import BackboneFacts
 from cnsapp.domain.maps import Offer, check_offered, offered
 from cnsapp.ml.head_kinds import kind_of
 from cnsapp.ml.network import QuickNet
@@ -30,19 +31,25 @@ class NetworkLook:
     ----------
     others
         Non-linearities that are no ReLU, as torch calls their gradients, sorted.
-    n_relu_layers, n_relu_functions
-        ReLUs that are `torch.nn.ReLU` layers, and those that are calls of a function, which no
-        method can find.
+    n_relu_layers, n_relu_calls, n_relu_functions
+        `torch.nn.ReLU` layers that are used, how often they are called in one pass, and ReLUs that
+        are calls of a function, which no method can find.
     """
 
     others: tuple[str, ...]
     n_relu_layers: int
+    n_relu_calls: int
     n_relu_functions: int
 
     @property
     def relu_layers_only(self) -> bool:
         """Whether every non-linearity is a ReLU layer, and there is one."""
         return not self.others and not self.n_relu_functions and self.n_relu_layers > 0
+
+    @property
+    def relu_layers_shared(self) -> bool:
+        """Whether a ReLU layer is called more than once in a pass."""
+        return self.n_relu_calls > self.n_relu_layers
 
 
 def look_at(net: QuickNet, side: int) -> NetworkLook:
@@ -55,11 +62,10 @@ def look_at(net: QuickNet, side: int) -> NetworkLook:
     side
         Of the input, in pixels.
     """
-    calls = 0
+    calls: list[nn.Module] = []
 
-    def count(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
+    def count(module: nn.Module, *_: Any) -> None:
+        calls.append(module)
 
     relus = [module for module in net.body.modules() if type(module) is nn.ReLU]
     hooks = [module.register_forward_hook(count) for module in relus]
@@ -78,7 +84,8 @@ def look_at(net: QuickNet, side: int) -> NetworkLook:
             hook.remove()
     n_relu = sum(name.startswith(_RELU) for name in names)
     others = {name.partition("Backward")[0] for name in names if name.startswith(_OTHERS)}
-    return NetworkLook(tuple(sorted(others)), calls, max(n_relu - calls, 0))
+    n_functions = max(n_relu - len(calls), 0)
+    return NetworkLook(tuple(sorted(others)), len(set(calls)), len(calls), n_functions)
 
 
 def _gradients(maps: list[torch.Tensor]) -> list[str]:
@@ -104,18 +111,14 @@ def look_at_model(predictor: Predictor) -> NetworkLook:
 
 def offered_for(predictor: Predictor) -> list[Offer]:
     """Say of every kind of map whether it is valid for a loaded model, and if not, why."""
-    return offered(
-        predictor.backbone.row.facts,
-        kind_of(predictor.bundle.head),
-        look_at_model(predictor).relu_layers_only,
-    )
+    return offered(*_known(predictor))
 
 
 def check_valid(predictor: Predictor, method: str) -> None:
     """Raise InvalidInputError, with the reason, when a kind of map is not valid for a model."""
-    check_offered(
-        method,
-        predictor.backbone.row.facts,
-        kind_of(predictor.bundle.head),
-        look_at_model(predictor).relu_layers_only,
-    )
+    check_offered(method, *_known(predictor))
+
+
+def _known(predictor: Predictor) -> tuple[BackboneFacts, str, bool, bool]:
+    look, head = look_at_model(predictor), kind_of(predictor.bundle.head)
+    return predictor.backbone.row.facts, head, look.relu_layers_only, look.relu_layers_shared

@@ -89,16 +89,15 @@ def methods_for(app: App, *, model_id: int) -> list[Offer]:
     return offered(*_network(app, model))
 
 
-def _network(app: App, model: ModelView) -> tuple[BackboneFacts, str, bool | None]:
-    """Return facts of the network, kind of the head, and whether it has ReLU layers alone."""
+def _network(app: App, model: ModelView) -> tuple[BackboneFacts, str, bool | None, bool | None]:
+    """Return facts of the network, kind of the head, and what the worker saw of its ReLUs."""
     look = read_look(app.store, model.sha256) or {}
     try:
         facts = get_facts(model.backbone, app.store.path("weights"))
     except CnsError:  # the card of a lab's own weights is gone; a fine-tuned model does without
         facts = timm_facts(model.backbone)
-    found = look.get("relu_layers_only")
     head = str(look.get("head") or model.metrics.get("head", "linear"))
-    return facts, head, None if found is None else bool(found)
+    return facts, head, look.get("relu_layers_only"), look.get("relu_layers_shared")
 
 
 def request_map(
@@ -287,8 +286,7 @@ def _checked(
 ) -> dict[str, Any]:
     """Return all settings of a method that is valid for a model."""
     check_method(method)
-    facts, head, relu_only = _network(app, model)
-    check_offered(method, facts, head, relu_only)
+    check_offered(method, *_network(app, model))
     return clean_settings(method, settings)
 
 

@@ -73,6 +73,7 @@ def look_of(predictor: Predictor) -> dict[str, Any]:
     look = look_at_model(predictor)
     return {
         "relu_layers_only": look.relu_layers_only,
+        "relu_layers_shared": look.relu_layers_shared,
         "others": list(look.others),
         "head": kind_of(predictor.bundle.head),
     }

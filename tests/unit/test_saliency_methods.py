@@ -22,7 +22,7 @@ from torch import nn
 from cnsapp.domain.backbones import FACTS
 from cnsapp.domain.maps import METHODS, offered
 from cnsapp.errors import CnsError, InvalidInputError
-from cnsapp.ml.backbones import BACKBONES
+from cnsapp.ml.backbones import BACKBONES, build_backbone
 from cnsapp.ml.predict import Predictor
 from cnsapp.ml.saliency import explain
 from cnsapp.ml.saliency_inputs import baseline, blurred, to_input_size
@@ -71,6 +71,8 @@ def by_hand(predictor: Predictor, x: torch.Tensor, target: int, method: str) -> 
             x.detach(), sliding_window_shapes=(3, 20, 20), strides=(3, 20, 20), target=target
         )
         return found[0, 0]
+    elif method == "deeplift":
+        found = DeepLift(net).attribute(x, torch.zeros_like(x), target)
     elif method == "input_x_gradient":
         found = InputXGradient(net).attribute(x, target)
     elif method == "smoothgrad":
@@ -91,7 +93,7 @@ def by_hand(predictor: Predictor, x: torch.Tensor, target: int, method: str) -> 
     return found[0].sum(0).detach()
 
 
-@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")
+@pytest.mark.filterwarnings("ignore:Setting")
 def test_every_offered_map_is_captums_and_leaves_the_model_as_it_was(model: Predictor) -> None:
     size = model.preprocessing.size
     image = noise(size)
@@ -139,6 +141,8 @@ def test_a_relu_that_is_a_function_is_seen() -> None:
     predictor.net.body.append(Functional())
     look = look_at(predictor.net, 32)
     assert (look.n_relu_layers, look.n_relu_functions) == (1, 1) and not look.relu_layers_only
+    predictor.net.body[-1] = predictor.net.body[-2]
+    assert look_at(predictor.net, 32).relu_layers_shared
 
 
 def lite0() -> Predictor:
@@ -162,15 +166,29 @@ def test_guided_backpropagation_is_the_plain_gradient_where_it_is_not_offered() 
 
 
 @pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")
-def test_deeplift_does_not_add_up_on_the_networks_used_here() -> None:
-    relus = make_predictor(random_stages("small_cnn"), BACKBONES["small_cnn"], 64)
-    x = relus.input_tensor([noise(64)])
-    found = DeepLift(relus.net).attribute(x.requires_grad_(), torch.zeros_like(x), 1)
+def test_deeplift_is_input_times_gradient_where_it_is_not_offered() -> None:
+    published = build_backbone("efficientnet_lite0")  # random weights hardly reach the bends
+    predictor = make_predictor(published.net, published.row, 64)
+    x = predictor.input_tensor([noise(64)]).requires_grad_()
+    found = DeepLift(predictor.net).attribute(x, torch.zeros_like(x), 1).detach()
+    plain = InputXGradient(predictor.net).attribute(x, 1).detach()
+    assert torch.allclose(found, plain, atol=1e-5 * float(plain.abs().max()))
     with torch.inference_mode():
-        change = float(relus.net(x)[0, 1] - relus.net(torch.zeros_like(x))[0, 1])
-    assert abs(float(found.detach().sum()) - change) > 0.2 * abs(change)
+        change = float(predictor.net(x)[0, 1] - predictor.net(torch.zeros_like(x))[0, 1])
+    assert abs(float(found.sum()) - change) > 0.2 * abs(change)  # it does not add up
     with pytest.raises(InvalidInputError, match="DeepLift is not offered"):
-        explain(relus, noise(64), 1, "deeplift")
+        explain(predictor, noise(64), 1, "deeplift")
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "densenet121"])
+def test_deeplift_adds_up_where_it_is_offered(name: str) -> None:
+    predictor = make_predictor(random_stages(name), BACKBONES[name], 64)
+    found = explain(predictor, noise(64), 1, "deeplift")
+    x = predictor.input_tensor([noise(64)])
+    with torch.inference_mode():
+        change = float(predictor.net(x)[0, 1] - predictor.net(torch.zeros_like(x))[0, 1])
+    assert found.change == pytest.approx(change, rel=1e-3)
+    assert found.raw.sum() == pytest.approx(change, rel=0.05)
 
 
 @pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")

@@ -1,0 +1,284 @@
+"""Maps of many images in one job, their cache, their checks: as the worker makes them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from cnsapp.bootstrap import App, open_app
+from cnsapp.cli import main
+from cnsapp.errors import InvalidInputError, NotFoundError
+from cnsapp.jobs.running import run_here
+from cnsapp.services import explaining, jobs
+from cnsapp.services.map_files import map_key, picture_path, read_randomisation
+from cnsapp.services.models import current_model
+from cnsapp.services.training import start_training
+from cnsapp.settings import Settings
+from cnsapp.tasks.maps import as_levels, as_rgba, scale_colours
+from db.models import Image
+from tests.integration.worlds import World, draw, make_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Return a project with one trained model of two classes, and images without a label."""
+    app = open_app(Settings(home=tmp_path_factory.mktemp("maps") / "home", device="cpu"))
+    world = make_world(app, {"liver": 8, "lung": 8}, unlabelled=6, side=40)
+    run_here(app, start_training(app, project_id=world.project_id))
+    return world
+
+
+@pytest.fixture
+def model_id(world: World) -> int:
+    return current_model(world.app.store, project_id=world.project_id).id
+
+
+def done(app: App, job_id: int | None) -> jobs.JobView:
+    assert job_id is not None
+    run_here(app, job_id)
+    job = jobs.get_job(app.store, job_id=job_id)
+    assert job.state == "done", job.error
+    return job
+
+
+def one(world: World, model_id: int, image_id: int, **more: Any) -> explaining.MapRequest:
+    """Return a map that is there, made when it was not."""
+    asked = explaining.request_map(world.app, model_id=model_id, image_id=image_id, **more)
+    if not asked.ready:
+        done(world.app, asked.job_id)
+    return explaining.request_map(world.app, model_id=model_id, image_id=image_id, **more)
+
+
+def test_one_job_makes_the_maps_of_many_images_methods_and_classes(
+    world: World, model_id: int
+) -> None:
+    app, images = world.app, world.image_ids[2][:3]
+    asked = explaining.request_maps(
+        app, model_id=model_id, image_ids=images, methods=["gradcam", "input_x_gradient"],
+        targets=[None, *world.class_ids],
+    )  # fmt: skip
+    assert len(asked.wishes) == 3 * 2 * 3 and asked.n_ready == 0
+    assert len({wish.key for wish in asked.wishes}) == 18
+    job = done(app, asked.job_id)
+    assert job.kind == "explain_many" and job.progress == 1 and job.message == "18 of 18 maps"
+    assert job.result["n_made"] == 18 and job.result["n_failed"] == 0
+    for wish in asked.wishes:
+        facts = explaining.read_facts(app.store, wish.key)
+        assert facts is not None and facts["method"] == wish.method
+        assert wish.target_class in (None, facts["class_id"])
+    again = explaining.request_maps(
+        app, model_id=model_id, image_ids=images, methods=["gradcam"], targets=[None]
+    )
+    assert again.job_id is None and again.n_ready == 3
+    single = explaining.request_map(app, model_id=model_id, image_id=images[0])
+    assert single.ready and single.key == again.wishes[0].key
+    more = explaining.request_maps(app, model_id=model_id, image_ids=world.image_ids[2][:4])
+    assert more.n_ready == 3 and done(app, more.job_id).result["n_made"] == 1
+
+
+def test_an_image_that_is_gone_does_not_stop_the_others(world: World, model_id: int) -> None:
+    app, (gone, there) = world.app, world.image_ids[0][:2]
+    with app.store.reading() as session:
+        path = app.store.path(session.get_one(Image, gone).stored_path)
+    asked = explaining.request_maps(app, model_id=model_id, image_ids=[gone, there])
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        job = done(app, asked.job_id)
+    finally:
+        path.write_bytes(content)
+    assert [f["image_id"] for f in job.result["failed"]] == [gone]
+    assert job.result["failed"][0]["file"] == "class0/1.png"
+    assert "missing from the data folder" in job.result["failed"][0]["reason"]
+    assert job.result["n_made"] == 1
+    assert explaining.read_facts(app.store, asked.wishes[0].key) is None
+    assert explaining.read_facts(app.store, asked.wishes[1].key) is not None
+
+
+def test_when_nothing_can_be_made_the_job_fails_in_words(world: World, model_id: int) -> None:
+    app, gone = world.app, world.image_ids[0][2]
+    with app.store.reading() as session:
+        path = app.store.path(session.get_one(Image, gone).stored_path)
+    asked = explaining.request_maps(app, model_id=model_id, image_ids=[gone])
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        assert asked.job_id is not None
+        run_here(app, asked.job_id)
+    finally:
+        path.write_bytes(content)
+    job = jobs.get_job(app.store, job_id=asked.job_id)
+    assert job.state == "failed" and "missing from the data folder" in (job.error or "")
+
+
+def test_cancelling_keeps_what_is_done_and_leaves_no_half_map(world: World, model_id: int) -> None:
+    app, images = world.app, [i for ids in world.image_ids for i in ids]
+    asked = explaining.request_maps(
+        app, model_id=model_id, image_ids=images, methods=["occlusion"], targets=world.class_ids,
+    )  # fmt: skip
+    assert asked.job_id is not None
+    thread = threading.Thread(target=run_here, args=(app, asked.job_id))
+    thread.start()
+    deadline = time.monotonic() + 60
+    while jobs.get_job(app.store, job_id=asked.job_id).progress <= 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with app.store.engine.begin() as connection:  # as `cancel_job` does while a worker lives
+        connection.exec_driver_sql(f"UPDATE job SET cancel_requested = 1 WHERE id = {asked.job_id}")
+    thread.join()
+    assert jobs.get_job(app.store, job_id=asked.job_id).state == "cancelled"
+    there = [explaining.read_facts(app.store, wish.key) is not None for wish in asked.wishes]
+    assert any(there) and not all(there)
+    assert not list(app.store.path("saliency").glob(".*"))
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "levels gone", "facts cut", "other version"])
+def test_a_torn_or_stale_map_is_noticed_and_made_again(
+    world: World, model_id: int, harm: str
+) -> None:
+    app, image_id = world.app, world.image_ids[1][0]
+    made = one(world, model_id, image_id)
+    png, noted = picture_path(app.store, made.key), app.store.path("saliency", f"{made.key}.json")
+    whole = png.read_bytes()
+    if harm == "cut":
+        png.write_bytes(whole[:-20])
+    elif harm == "changed":
+        png.write_bytes(whole[:-1] + b"x")
+    elif harm == "levels gone":
+        picture_path(app.store, made.key, "levels").unlink()
+    elif harm == "facts cut":
+        noted.write_text(noted.read_text(encoding="utf-8")[:-9], encoding="utf-8")
+    else:
+        facts = json.loads(noted.read_text(encoding="utf-8")) | {"version": 1}
+        noted.write_text(json.dumps(facts), encoding="utf-8")
+    assert explaining.read_facts(app.store, made.key) is None
+    asked = explaining.request_map(app, model_id=model_id, image_id=image_id)
+    assert not asked.ready and asked.key == made.key
+    done(app, asked.job_id)
+    assert png.read_bytes() == whole
+    assert explaining.request_map(app, model_id=model_id, image_id=image_id).ready
+
+
+def test_checks_come_behind_the_map_and_the_one_of_the_model_is_made_once(
+    world: World, model_id: int
+) -> None:
+    app, (first, second) = world.app, world.image_ids[1][1:3]
+    model = current_model(app.store, project_id=world.project_id)
+    plain = one(world, model_id, first)
+    assert plain.facts["faithfulness"] is None and plain.job_id is None
+    asked = explaining.request_map(app, model_id=model_id, image_id=first, checks=True)
+    assert asked.ready and asked.job_id is not None  # shown at once, checked behind it
+    again = explaining.request_map(app, model_id=model_id, image_id=first, checks=True)
+    assert again.job_id == asked.job_id
+    done(app, asked.job_id)
+    checked = explaining.request_map(app, model_id=model_id, image_id=first, checks=True)
+    assert checked.ready and checked.job_id is None
+    faith = checked.facts["faithfulness"]
+    assert len(faith["insertion"]) == len(faith["deletion"]) == 11
+    p = checked.facts["probability"]
+    assert faith["insertion"][-1] == faith["deletion"][0] == pytest.approx(p, abs=0.05)
+    assert faith["score"] == pytest.approx(faith["insertion_area"] - faith["deletion_area"])
+    assert ("No better than random" in faith["verdict"]) is not faith["beats_random"]
+    random = read_randomisation(app.store, model.sha256, "gradcam")
+    assert random is not None and checked.facts["randomisation"] == random
+    assert random["n_images"] == 3 and random["depths"][-1] == "everything"
+    other = one(world, model_id, second)
+    assert other.facts["randomisation"] == random  # of the model and method, not of the image
+
+
+def test_many_maps_can_be_checked_in_the_same_job(world: World, model_id: int) -> None:
+    app, image_id = world.app, world.image_ids[1][3]
+    asked = explaining.request_maps(
+        app, model_id=model_id, image_ids=[image_id],
+        methods=["gradcam", "integrated_gradients"], checks=True,
+    )  # fmt: skip
+    done(app, asked.job_id)
+    first, second = (explaining.read_facts(app.store, wish.key) or {} for wish in asked.wishes)
+    assert explaining.is_checked(first) and explaining.is_checked(second)
+    assert first["faithfulness"]["random_scores"] == second["faithfulness"]["random_scores"]
+    assert first["completeness"] is None and second["completeness"]["share"] >= 0
+    error = second["completeness"]["error"]
+    assert second["delta"] == error
+
+
+def test_settings_have_maps_of_their_own_and_are_said(world: World, model_id: int) -> None:
+    image_id = world.image_ids[1][4]
+    plain = one(world, model_id, image_id)
+    signed = one(world, model_id, image_id, settings={"show": "signed"})
+    assert plain.key != signed.key
+    assert (plain.facts["sign"], signed.facts["sign"]) == ("positive", "signed")
+    name = signed.facts["class"]
+    assert signed.facts["legend"]["low"] == f"speaks against {name}"
+    assert signed.facts["legend"]["colours"] == scale_colours("signed")
+    assert plain.facts["settings"] == {"show": "positive"} and plain.facts["scale"] > 0
+    assert np.array(plain.facts["cells"]).shape == (14, 14)
+    with pytest.raises(InvalidInputError, match="no setting “steps”"):
+        one(world, model_id, image_id, settings={"steps": 5})
+
+
+def test_what_is_not_valid_for_a_model_is_refused_with_the_reason(
+    world: World, model_id: int
+) -> None:
+    app, image_id = world.app, world.image_ids[1][0]
+    reasons = {o.method.id: o.reason for o in explaining.methods_for(app, model_id=model_id)}
+    assert "other non-linearities than ReLU" in reasons["guided_backprop"]
+    assert {m[0] for m in explaining.methods()} == {m for m, why in reasons.items() if not why}
+    with pytest.raises(InvalidInputError, match="not offered for this model"):
+        explaining.request_map(app, model_id=model_id, image_id=image_id, method="guided_backprop")
+    with pytest.raises(InvalidInputError, match="not offered for this model"):
+        explaining.request_maps(
+            app, model_id=model_id, image_ids=[image_id], methods=["gradcam", "guided_gradcam"]
+        )
+    with pytest.raises(NotFoundError, match="no image number 9999"):
+        explaining.request_maps(app, model_id=model_id, image_ids=[image_id, 9999])
+    with pytest.raises(InvalidInputError, match="are too many at once"):
+        explaining.request_maps(app, model_id=model_id, image_ids=[image_id] * 6000)
+
+
+def test_the_name_of_a_map_depends_on_all_that_it_shows() -> None:
+    base = ("m" * 64, "i" * 64, "gradcam", None, {"show": "positive"}, "r")
+    others = [
+        ("n" * 64, *base[1:]), (base[0], "j" * 64, *base[2:]), (*base[:2], "occlusion", *base[3:]),
+        (*base[:3], 4, *base[4:]), (*base[:4], {"show": "signed"}, base[5]), (*base[:5], "q"),
+    ]  # fmt: skip
+    keys = {map_key(*base), *(map_key(*other) for other in others)}  # type: ignore[arg-type]
+    assert len(keys) == 7 and all(len(key) == 40 for key in keys)
+
+
+def test_the_command_takes_settings_and_says_what_the_map_is_worth(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CNS_HOME", str(world.app.store.root))
+    monkeypatch.setattr("cnsapp.cli_learn.finish", done)
+    draw(tmp_path / "a.png", 0, 77)
+    out = tmp_path / "why.png"
+    ask = ["explain", str(tmp_path / "a.png"), "--project", "world", "--out", str(out)]
+    assert main([*ask, "--set", "show=signed", "--check", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["sign"] == "signed" and told["faithfulness"]["verdict"]
+    with Picture.open(out) as png:
+        assert png.size == (48, 48)
+    assert main([*ask, "--method", "guided_backprop"]) == 1
+    assert "plain gradient under another name" in capsys.readouterr().err
+    assert main([*ask, "--set", "steps=3"]) == 1
+
+
+def test_signed_levels_lie_around_the_middle_and_their_colours_differ() -> None:
+    heat = np.zeros((4, 4), np.float32)
+    heat[0, 0], heat[3, 3] = 1, -1
+    levels = np.asarray(as_levels(heat, (4, 4), "signed"))
+    assert (levels[0, 0], levels[3, 3], levels[1, 1]) == (255, 1, 128)
+    rgba = np.asarray(as_rgba(heat, (4, 4), "signed")).astype(int)
+    assert rgba[1, 1, 3] == 0 and rgba[0, 0, 3] > 190 and rgba[3, 3, 3] > 190
+    assert rgba[0, 0, 0] > rgba[0, 0, 2] and rgba[3, 3, 2] > rgba[3, 3, 0]  # for: brown; against
+    assert len(scale_colours("positive")) == 8 and scale_colours("signed")[3] == "#f7f7f7"
