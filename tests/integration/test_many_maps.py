@@ -121,7 +121,8 @@ def test_when_nothing_can_be_made_the_job_fails_in_words(world: World, model_id:
 def test_cancelling_keeps_what_is_done_and_leaves_no_half_map(world: World, model_id: int) -> None:
     app, images = world.app, [i for ids in world.image_ids for i in ids]
     asked = explaining.request_maps(
-        app, model_id=model_id, image_ids=images, methods=["occlusion"], targets=world.class_ids,
+        app, model_id=model_id, image_ids=images, methods=["integrated_gradients"],
+        targets=world.class_ids, settings={"integrated_gradients": {"steps": 6}},
     )  # fmt: skip
     assert asked.job_id is not None
     thread = threading.Thread(target=run_here, args=(app, asked.job_id))
@@ -269,7 +270,7 @@ def test_the_command_takes_settings_and_says_what_the_map_is_worth(
     with Picture.open(out) as png:
         assert png.size == (48, 48)
     assert main([*ask, "--method", "guided_backprop"]) == 1
-    assert "plain gradient under another name" in capsys.readouterr().err
+    assert "plain gradients under another name" in capsys.readouterr().err
     assert main([*ask, "--set", "steps=3"]) == 1
 
 
