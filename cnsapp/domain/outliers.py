@@ -19,6 +19,7 @@ Check = Callable[[], None]
 NEIGHBOURS = 5
 AT_ONCE = 4_000_000  # distances in memory
 NOMINAL = 0.01  # share that is flagged where nothing is odd
+CLEARLY = 1.5  # times the nominal share, from which more than chance is said
 FEWEST = 50  # labelled images: fewer have no tail of one in a hundred
 FEWEST_UNITS = 5  # groups: with fewer, whole groups can not be held out
 Z_NINETY, Z_NOMINAL, Z_CLEAR = 1.281552, 2.326348, 4.264891  # of the normal: beyond them 10 in
@@ -54,8 +55,12 @@ class Outliers:
 
     @property
     def is_more_than_chance(self) -> bool:
-        """Whether more are flagged than where nothing is odd, the interval all above that."""
-        return self.interval is not None and self.interval[0] > self.nominal
+        """Whether clearly more are flagged than where nothing is odd.
+
+        The whole interval lies above one and a half times the nominal share: a tail is never quite
+        what it is taken for, and of 50,000 images 1.2 in 100 would else be news.
+        """
+        return self.interval is not None and self.interval[0] > CLEARLY * self.nominal
 
 
 def distances(

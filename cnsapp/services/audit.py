@@ -157,7 +157,7 @@ def audit_view(store: Store, *, project_id: int) -> AuditView:
         job=job,
         made_at=datetime.fromisoformat(stored["made_at"]),
         changed=[said for key, said in CHANGED.items() if stored["state"].get(key) != now[key]],
-        findings=by_severity([Finding.from_json(said) for said in stored["findings"]]),
+        findings=_sorted(stored),
         checked=stored["checked"],
         not_told=stored["not_told"],
     )
@@ -180,7 +180,8 @@ def finding_images(
     NotFoundError
         There is no such finding.
     """
-    findings = audit_view(store, project_id=project_id).findings
+    stored = _newest(store, project_id)
+    findings = [] if stored is None else _sorted(stored)
     if not 0 <= number < len(findings):
         raise NotFoundError(
             f"There is no finding number {number}.",
@@ -210,6 +211,10 @@ def write_report(store: Store, *, project_id: int, job_id: int, report: Mapping[
     for old in _files(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path.relative_to(store.root).as_posix()
+
+
+def _sorted(stored: Mapping[str, Any]) -> list[Finding]:
+    return by_severity([Finding.from_json(said) for said in stored["findings"]])
 
 
 def _newest(store: Store, project_id: int) -> dict[str, Any] | None:

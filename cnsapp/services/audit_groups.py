@@ -114,9 +114,10 @@ def _finding(
         severity="high" if off >= MUCH_WORSE else MEDIUM,
         title=f"The model does worse on {title}: {name}",
         sentence=(
-            f"On {plural(s.n, 'image')}{groups} with {title} “{name}” the model “{model.name}” is "
-            f"right in {100 * off:.0f} of 100 fewer than on the rest, class by class (accuracy "
-            f"{s.accuracy or 0:.2f}; {p_words(p)}, corrected for {plural(n_tested, 'slice')})."
+            f"On {plural(s.n, 'image')}{groups} ({title}: “{name}”) the model “{model.name}” is "
+            f"right {100 * off:.0f} percentage points less often than on the rest, class by class "
+            f"(accuracy {s.accuracy or 0:.2f}; {p_words(p)}, corrected for "
+            f"{plural(n_tested, 'slice')})."
         ),
         advice=(
             "Its images may be of another stain or quality, its labels may be wrong, or the model "

@@ -22,6 +22,9 @@ Check = Callable[[], None]
 MOST_COLUMNS = 30  # of the metadata
 PIXELS = ("colour alone", "the border alone")
 READ_AT_MOST = 2000  # thumbnails
+DAY = (
+    86_400.0  # seconds: files that were copied folder by folder differ in seconds, and mean nothing
+)
 
 
 @dataclass(frozen=True)
@@ -79,16 +82,14 @@ def _of_files(images: Sequence[AuditRow], labels: Ints) -> list[Cue]:
     """Return what files, names and groups tell."""
     size = np.array([float(i.n_bytes) for i in images])
     area = np.array([float(i.width * i.height) for i in images])
-    date = np.array([np.nan if i.changed_at is None else i.changed_at for i in images])
+    day = np.array([np.nan if i.changed_at is None else i.changed_at // DAY for i in images])
     groups = [i.group for i in images]
     return [
         _number("the file's size alone", size),
         _number("the file's bytes per pixel alone", size / np.maximum(area, 1)),
-        _number("the file's date alone", date),
+        _number("the file's date alone", day),
         _text("the image's width and height alone", [f"{i.width} x {i.height}" for i in images]),
         _text("the file's type alone", [i.file_type or None for i in images]),
-        _text("the import that it came with alone", shortcuts.batch_values(
-            [i.added_at for i in images])),
         _text("the file's folder alone", shortcuts.folder_values(
             [i.name for i in images], labels)),
         _text("the letters that its group begins with alone", shortcuts.prefix_values(groups)),

@@ -161,7 +161,7 @@ def _surplus(found: Outliers) -> str:
         return " They come from too few groups to say whether that is more than chance."
     if found.is_more_than_chance:
         low, high = found.interval
-        return f" That is more than chance (95 % interval {low:.1%} to {high:.1%})."
+        return f" That is clearly more than chance (95 % interval {low:.1%} to {high:.1%})."
     return " That is no more than chance allows."
 
 

@@ -110,6 +110,24 @@ def test_a_file_size_that_goes_with_the_label_is_alarmed_and_one_by_chance_is_no
     assert 0.3 < cue(second, "size alone")["balanced_accuracy"] < 0.7
 
 
+def test_the_day_of_a_file_is_a_cue_but_not_the_second_in_which_it_was_copied(
+    world: World,
+) -> None:
+    def dated(step: float) -> AuditView:
+        with world.app.store.writing() as session:
+            for kind, ids in enumerate(world.image_ids):
+                for image_id in ids:
+                    seconds = 1_700_000_000 + kind * step + image_id
+                    session.get_one(Image, image_id).source_mtime_ns = int(seconds * 1e9)
+        return looked(world)
+
+    copied = dated(1000.0)  # folder by folder, on one day
+    assert not any("date" in str(row.get("name")) for row in copied.checked)
+    taken = dated(40 * 86_400.0)
+    assert any(f.title == "The label can be told from the file's date alone"
+               for f in of_kind(taken, "shortcut"))  # fmt: skip
+
+
 def test_shuffled_cues_alarm_about_as_rarely_as_promised(world: World) -> None:
     sizes(world, 0, tied=False)
     alarms = 0
@@ -244,7 +262,7 @@ def test_a_patient_that_the_model_fails_on_is_named(world: World) -> None:
     (finding,) = of_kind(found, "worse group")
     assert finding.title == "The model does worse on Group: patient 3"
     assert "On 16 images of 1 group" in finding.sentence
-    assert "right in 50 of 100 fewer than on the rest" in finding.sentence
+    assert "right 50 percentage points less often than on the rest" in finding.sentence
     assert finding.figures["p_holm"] < 0.05
     assert finding.figures["smallest_n"] == 10
     assert finding.severity == "high"
