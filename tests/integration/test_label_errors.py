@@ -110,6 +110,13 @@ def test_pages_go_on_where_the_last_ended_while_people_decide(world: World, mode
     assert (rest.n, rest.next_after) == (2, None)
 
 
+def test_a_ranking_made_anew_is_the_same(world: World, model_id: int) -> None:
+    with_looks(world)
+    first = list_suspects(world.app.store, model_id=model_id, show="all")
+    suspect_rows._kept.clear()  # as after a restart
+    assert list_suspects(world.app.store, model_id=model_id, show="all") == first
+
+
 def test_pairs_and_flags_are_chosen_from(world: World, model_id: int) -> None:
     liver, lung, _ = world.class_ids
     assert shown(world, model_id, label=lung) == [world.image_ids[1][0]]
