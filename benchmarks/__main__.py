@@ -16,8 +16,8 @@ from benchmarks.rows import Row, as_table
 
 GROUPS = (
     "web", "imports", "browsing", "looks", "quality", "learning", "finetuning", "evaluating",
-    "label_errors", "reviewing", "explaining", "suggestions", "labels", "queueing", "annotating", "viewer",
-    "accuracy",
+    "label_errors", "reviewing", "explaining", "suggestions", "labels", "queueing", "annotating",
+    "viewer", "accuracy",
 )  # fmt: skip
 RESULTS = Path("bench-results")
 
