@@ -86,6 +86,14 @@ METHODS = (
         paper="Selvaraju et al., ICCV 2017",
     ),
     MapMethod(
+        "hirescam",
+        "HiResCAM",
+        "Like Grad-CAM, with the gradient of every place instead of their mean. Models "
+        "here also read how much a map varies, which Grad-CAM averages away and this keeps.",
+        settings=(_SHOW,),
+        paper="Draelos and Carin, arXiv 2011.08891, 2020",
+    ),
+    MapMethod(
         "integrated_gradients",
         "Integrated gradients",
         "Finer places whose pixels raise the class above a plain gray image. Slower, and edges "

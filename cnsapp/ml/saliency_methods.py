@@ -15,6 +15,7 @@ from captum.attr import (
     InputXGradient,
     IntegratedGradients,
     LayerGradCam,
+    LayerGradientXActivation,
     NoiseTunnel,
     Occlusion,
 )
@@ -62,6 +63,12 @@ def _grad_cam(predictor: Predictor, x: torch.Tensor, target: int, _: Settings) -
     layer = grad_cam_layer(predictor)
     cam = LayerGradCam(predictor.net, predictor.net.stage(layer))
     return Attribution(_plain(cam.attribute(x, target=target)), layer)
+
+
+def _hires_cam(predictor: Predictor, x: torch.Tensor, target: int, _: Settings) -> Attribution:
+    layer = grad_cam_layer(predictor)
+    method = LayerGradientXActivation(predictor.net, predictor.net.stage(layer))
+    return Attribution(_plain(method.attribute(x, target=target)), layer)
 
 
 def _integrated(
@@ -141,6 +148,7 @@ def _guided_cam(predictor: Predictor, x: torch.Tensor, target: int, _: Settings)
 
 _CALLS: dict[str, Callable[[Predictor, torch.Tensor, int, Settings], Attribution]] = {
     "gradcam": _grad_cam,
+    "hirescam": _hires_cam,
     "integrated_gradients": _integrated,
     "smoothgrad": _smooth_grad,
     "occlusion": _occlusion,

@@ -19,7 +19,7 @@ from cnsapp.domain.maps import (
 from cnsapp.errors import InvalidInputError
 
 EVERYWHERE = {
-    "gradcam", "integrated_gradients", "smoothgrad", "occlusion", "input_x_gradient",
+    "gradcam", "hirescam", "integrated_gradients", "smoothgrad", "occlusion", "input_x_gradient",
 }  # fmt: skip
 GUIDED = {"guided_backprop", "guided_gradcam"}
 ONCE = {"densenet121", "vgg16", "inception_v3", "small_cnn"}
@@ -76,7 +76,7 @@ def test_a_refusal_names_the_reason_and_what_is_offered() -> None:
         check_offered("guided_gradcam", FACTS["vit_b_16"])
     assert "Guided Grad-CAM is not offered for this model" in caught.value.what
     assert "ViT-B/16 is a transformer" in caught.value.why
-    assert "gradcam, integrated_gradients" in caught.value.remedy
+    assert "gradcam, hirescam, integrated_gradients" in caught.value.remedy
     with pytest.raises(InvalidInputError, match="one ReLU layer several times"):
         check_offered("deeplift", FACTS["resnet50"])
     with pytest.raises(InvalidInputError, match="weighs distances"):

@@ -57,13 +57,14 @@ def by_hand(predictor: Predictor, x: torch.Tensor, target: int, method: str) -> 
     """Return what Captum, or an own hook, says of the same input, (h, w)."""
     net: nn.Module = predictor.net
     layer = predictor.net.stage(predictor.backbone.row.saliency_stage)
-    if method == "gradcam":
+    if method in ("gradcam", "hirescam"):
         kept: list[torch.Tensor] = []
         hook = layer.register_forward_hook(lambda *a: kept.append(a[2]))
         logit = net(x)[0, target]
         hook.remove()
         (gradient,) = torch.autograd.grad(logit, kept[0])
-        return (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1)[0].detach()
+        weight = gradient.mean((2, 3), keepdim=True) if method == "gradcam" else gradient
+        return (weight * kept[0]).sum(1)[0].detach()
     if method == "integrated_gradients":
         found = IntegratedGradients(net).attribute(x, torch.zeros_like(x), target, n_steps=3)
     elif method == "occlusion":
@@ -216,6 +217,29 @@ def test_a_linear_models_maps_are_its_weights() -> None:
     ).raw
     blocks = parts.reshape(7, 8, 7, 8).sum((1, 3))
     assert covered[::8, ::8] == pytest.approx(blocks, abs=1e-3 * float(np.abs(blocks).max()))
+
+
+def test_hirescam_adds_up_to_the_logit_where_grad_cam_loses_what_varies() -> None:
+    net, row = random_stages("small_cnn"), BACKBONES["small_cnn"]
+    predictor = make_predictor(net, row, 64, stages=("last",))
+    with torch.inference_mode():
+        logit = float(predictor.net(predictor.input_tensor([noise(64)]))[0, 1])
+    by_place = explain(predictor, noise(64), 1, "hirescam", {"show": "signed"}).raw
+    assert by_place.sum() == pytest.approx(logit, rel=1e-2)  # means and deviations both scale
+    head = predictor.net.head.linear.weight[1]  # type: ignore[union-attr, index]
+    maps = _last_map(predictor)  # the means' share of the logit is all that Grad-CAM sees
+    only_means = float((head[: maps.shape[1]] * maps.mean((2, 3))[0]).sum())
+    averaged = explain(predictor, noise(64), 1, "gradcam", {"show": "signed"}).raw
+    assert averaged.sum() == pytest.approx(only_means, rel=1e-2)
+    assert abs(only_means - logit) > 0.05 * abs(logit)
+
+
+def _last_map(predictor: Predictor) -> torch.Tensor:
+    x = predictor.input_tensor([noise(64)])
+    with torch.inference_mode():
+        for stage in predictor.net.body:
+            x = stage(x)
+    return x
 
 
 @pytest.mark.parametrize("kind", ["gray", "white", "black", "blur"])
