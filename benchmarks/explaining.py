@@ -187,8 +187,8 @@ def faithful(predictor: Predictor, n: int, n_train: int) -> list[Row]:
         if probabilities.argmax() != label or probabilities[label] < 0.8:
             continue
         seed = int(hashlib.sha256(file.name.encode()).hexdigest()[:8], 16)
-        chance = chance_on(predictor, image, int(label), seed=seed)
         ranking = explain(predictor, image, int(label)).ranking
+        chance = chance_on(predictor, image, int(label), ranking, seed=seed)
         checked = measure_map(predictor, image, int(label), ranking, chance)
         scores.append(checked.curves.score)
         chances.append(float(np.mean(checked.random_scores)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError
 from cnsapp.jobs.context import JobContext, as_json
-from cnsapp.ml.faithfulness import Chance, chance_on, measure
+from cnsapp.ml.faithfulness import chance_on, measure
 from cnsapp.ml.preprocess import Pixels, make_view
 from cnsapp.ml.saliency import Saliency, explain
 from cnsapp.ml.saliency_randomised import compare_with_random
@@ -43,11 +43,9 @@ class _Maker:
     job: JobContext
     model: ModelView
     loaded: LoadedModel
-    chances: dict[int, Chance] = field(default_factory=dict)  # of the image at hand, by class
 
     def pixels(self, path: Path) -> Pixels:
         """Return the pixels of an original, as the model was trained to see them."""
-        self.chances.clear()
         return read_pixels(path, model_rule(self.app, self.model), limits_of(self.app))
 
     def view(self, pixels: Pixels) -> Pixels:
@@ -83,16 +81,11 @@ class _Maker:
     def faithfulness(self, pixels: Pixels, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Hold a map against chance, by putting its cells in and taking them away."""
         target, view = int(facts["target_index"]), self.view(pixels)
+        ranking, stopping = np.asarray(facts["ranking"]), self.job.is_stopping
         with self.loaded.lock:
-            if target not in self.chances:
-                self.chances[target] = chance_on(
-                    self.loaded.predictor, view, target, cancelled=self.job.is_stopping
-                )
-            found = measure(
-                self.loaded.predictor, view, target, np.asarray(facts["ranking"]),
-                self.chances[target],
-                cancelled=self.job.is_stopping,
-            )  # fmt: skip
+            model = self.loaded.predictor
+            chance = chance_on(model, view, target, ranking, cancelled=stopping)
+            found = measure(model, view, target, ranking, chance, cancelled=stopping)
         return dict(as_json(found.as_json()))
 
     def randomisation(self, pixels: Pixels, method: str) -> dict[str, Any]:
