@@ -167,8 +167,8 @@ def find_suspects(
     rows
         (N, d) unit feature rows, rows of NaN where there are none; None asks no neighbours.
     folds
-        (N,) which model answered: a class that it was not trained on, whose column is all 0, can
-        not speak against that label.
+        (N,) which model answered. It can not speak against a class that it was not trained on: one
+        whose column is all 0, and that no other fold holds.
     seed
         Of the images looked at in sets of more than 8,000.
 
@@ -215,8 +215,9 @@ def find_suspects(
     sizes = np.bincount(y[there], minlength=k)
     joint = calibrated_joint(confident_joint(mixed[drawn], y[drawn]), sizes)
     margin = normalised_margin(mixed, y)
+    score = np.where(judged, np.clip((1 - margin) / 2, 0, 1), np.nan)
     ranked = checked[margin[checked] < 0]
-    order = ranked[np.lexsort((ranked, margin[ranked]))]
+    order = ranked[np.lexsort((ranked, -score[ranked]))]  # by what pages go on behind
     expected = float(joint.sum() - np.trace(joint))
     share = SURE_SHARE if len(asked) else SURE_SHARE_ALONE
     suggested = np.where(judged, _others(mixed, y).argmax(1), -1)
@@ -224,7 +225,7 @@ def find_suspects(
         order=order,
         n_flagged=min(len(order), round(share * expected)),
         suggested=np.asarray(suggested, np.int64),
-        score=np.where(judged, np.clip((1 - margin) / 2, 0, 1), np.nan),
+        score=score,
         risk=_risks(margin, y, joint, there),
         joint=joint,
         nearest=nearest,
@@ -248,7 +249,9 @@ def _judged(p: Floats, y: Ints, folds: Ints | None) -> Bools:
     fine = np.asarray(np.isfinite(p).all(1))
     for fold in np.unique(folds) if folds is not None else ():
         mine = fine & (folds == fold)
-        untaught = np.flatnonzero(~(p[mine] > 0).any(0))
+        never = ~(p[mine] > 0).any(0)  # an answer that was rounded to 0 is one all the same:
+        never[y[fine & (folds != fold)]] = False  # it learnt what other folds hold
+        untaught = np.flatnonzero(never)
         fine &= ~(mine & np.isin(y, untaught))
     enough = np.bincount(y[fine], minlength=k) >= FEWEST
     fine &= enough[y]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.label_errors import Suspects, find_suspects
@@ -23,6 +23,7 @@ from cnsapp.domain.resampling import Floats, Ints
 from cnsapp.services.evaluation_rows import read_rows
 from cnsapp.services.looks_files import LooksIndex, find_index
 from cnsapp.services.models import ModelView
+from db.deciding import consensus_rule
 from db.models import ClassEvent, Image, ImageEvent, LabelEvent, Prediction
 from db.session import Store
 
@@ -89,7 +90,7 @@ def ranked(store: Store, model: ModelView) -> Ranked:
     index = find_index(store, project_id=model.project_id)
     outputs = tuple((output.class_id, output.places, output.deleted) for output in model.outputs)
     version = index.version if index is not None else ""
-    key = (str(store.root), model.id, outputs, version)
+    key = (str(store.root), model.id, model.sha256, outputs, version)
     made: Ranked = keep(("ranked", *key), lambda: _ranked(store, model, index, key))
     return made
 
@@ -102,7 +103,8 @@ def standing(store: Store, model: ModelView, found: Ranked) -> Standing:
             session.scalar(select(func.max(table.id)).where(table.project_id == model.project_id))
             for table in (ClassEvent, ImageEvent)
         ]
-        key = (*found.key, newest, *of_project)
+        rule = consensus_rule(session, model.project_id)
+        key = (*found.key, newest, *of_project, rule)
         made: Standing = keep(("standing", *key), lambda: _standing(session, model, found, key))
     return made
 
@@ -181,7 +183,14 @@ def _standing(
             Image.current_source, Prediction.event_id,
         )
         .join(Prediction, Prediction.image_id == Image.id)
-        .where(Prediction.model_id == model.id, Image.id.in_(touched))
+        .where(
+            Prediction.model_id == model.id,
+            or_(
+                Image.id.in_(touched),
+                Image.current_state != "label",  # another rule for several readers came
+                Image.current_class_id != Prediction.label_class_id,
+            ),
+        )
     )  # fmt: skip
     for image_id, state, class_id, event_id, source, before in session.execute(statement):
         row = found.place_of(image_id)
@@ -189,8 +198,8 @@ def _standing(
             continue
         was = model.outputs[int(found.given[row])].class_id
         is_label = state == "label" and class_id is not None
-        if is_label and event_id is not None and event_id <= (before or 0):
-            continue  # taken back: the label of the training counts again
+        if class_id == was and is_label and event_id is not None and event_id <= (before or 0):
+            continue  # what was decided is taken back: the label of the training counts again
         labels[row] = class_id if is_label else None
         if not is_label:
             decisions[row] = ASIDE

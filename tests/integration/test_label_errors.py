@@ -12,10 +12,12 @@ from sqlalchemy import select, update
 
 from cnsapp.bootstrap import App
 from cnsapp.cli import main
+from cnsapp.domain.consensus import ConsensusRule
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services import exclusion, suspect_rows, typical
 from cnsapp.services.classes import delete_class, merge_classes
 from cnsapp.services.label_errors import confirm, correct, list_suspects, summary
+from cnsapp.services.label_settings import change_settings
 from cnsapp.services.labels import record_events
 from db.models import Image, LabelEvent, Prediction
 from tests.integration.worlds import World, add_model, make_world, relabel
@@ -192,6 +194,47 @@ def test_an_undo_puts_the_label_back_into_the_list(world: World, model_id: int) 
     record_events(store, project_id=world.project_id, annotator="Ada", events=[undo])
     assert shown(world, model_id) == whole
     assert summary(store, model_id=model_id).progress.n_looked == 0
+
+
+def test_an_undo_of_the_label_that_was_trained_on_is_another_label(world: World) -> None:
+    """Ada called a lung a liver, the model learnt that, then she takes it back."""
+    store, (liver, lung, _) = world.app.store, world.class_ids
+    one = world.image_ids[1][3]
+    event = {
+        "kind": "label", "client": CLIENT, "seq": 1, "image_id": one, "class_id": liver,
+        "source": "human", "action": "page:1",
+    }  # fmt: skip
+    assert not record_events(
+        store, project_id=world.project_id, annotator="ann", events=[event]
+    ).rejected
+    said = [(i, world.class_ids[k], world.class_ids[k], 0.9)
+            for k, ids in enumerate(world.image_ids[:3]) for i in ids if i != one]  # fmt: skip
+    model_id = add_model(world, [*said, (one, liver, lung, 0.95)])
+    with store.writing() as session:
+        newest = session.get_one(Image, one).current_event_id
+        session.execute(
+            update(Prediction).where(Prediction.image_id == one).values(event_id=newest)
+        )
+    assert shown(world, model_id) == [one]
+    undo = {
+        "kind": "undo", "client": CLIENT, "seq": 2, "image_id": one, "source": "human",
+        "action": "undo:1", "target": {"client": CLIENT, "seq": 1},
+    }  # fmt: skip
+    record_events(store, project_id=world.project_id, annotator="ann", events=[undo])
+    assert shown(world, model_id) == []
+    assert [i.decision for i in list_suspects(store, model_id=model_id, show="all").items] == [
+        "corrected"
+    ]
+
+
+def test_another_rule_for_several_readers_is_seen_at_once(world: World, model_id: int) -> None:
+    whole = shown(world, model_id)
+    rule = ConsensusRule("majority", 2)  # one reader each: all labels wait for another
+    change_settings(world.app.store, project_id=world.project_id, rule=rule)
+    assert shown(world, model_id) == []
+    assert summary(world.app.store, model_id=model_id).n_set_aside == len(whole)
+    change_settings(world.app.store, project_id=world.project_id, rule=ConsensusRule())
+    assert shown(world, model_id) == whole
 
 
 def test_who_comes_second_is_told(world: World, model_id: int) -> None:
