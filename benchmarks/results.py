@@ -377,9 +377,15 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit, marked when files differ from it."""
-    run = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip() or "?"
+    """Return the commit, marked when files differ from it other than the table that this makes."""
+    found = _git("rev-parse", "--short=10", "HEAD")
+    own = [f":!{path}" for path in (MARKDOWN, MARKDOWN.with_suffix(".json"))]
+    return f"{found or '?'}{'-dirty' if _git('status', '--porcelain', '-uno', '--', *own) else ''}"
+
+
+def _git(*words: str) -> str:
+    run = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    return run.stdout.strip()
 
 
 def now() -> str:
