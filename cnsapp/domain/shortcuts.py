@@ -20,7 +20,7 @@ from cnsapp.domain.resampling import Ints
 
 MOST_BINS = 16
 PER_BIN = 10  # images
-THE_LABEL = 0.9  # share of images whose label a folder tells: it is the label by another name
+THE_LABEL = 0.9  # share of each class that a folder tells: it is the label by another name
 MOST_VALUES = 60  # texts that are told apart; the rarer ones are one cell
 AGREES, DISAGREES = "the cue fits the label", "the cue speaks against it"
 GAP = timedelta(minutes=30)  # without a new image: what comes then is another import
@@ -93,8 +93,8 @@ def folder_values(names: Sequence[str], labels: NDArray[np.integer]) -> list[str
     """Return the folders of each file, without the levels that are the label by another name.
 
     Labels are often taken from folders (`site1/01_TUMOR/a.png`), which no model reads. A level
-    whose names tell the label of 90 in 100 images is such a one, and is left out: what is left
-    (`site1`) may stand for how the images were made.
+    whose names tell the label of 90 in 100 images, classes counting alike, is such a one, and is
+    left out: what is left (`site1`) may stand for how the images were made.
 
     Parameters
     ----------
@@ -107,19 +107,27 @@ def folder_values(names: Sequence[str], labels: NDArray[np.integer]) -> list[str
     kept: list[list[str]] = [[] for _ in names]
     for level in range(max((len(p) for p in parts), default=0)):
         values = [p[level] if level < len(p) else None for p in parts]
-        if _purity(labels, values) < THE_LABEL:
+        if _told(labels, values) < THE_LABEL:
             for mine, value in zip(kept, values, strict=True):
                 mine += [value] if value is not None else []
     return ["/".join(mine) or None for mine in kept]
 
 
-def _purity(labels: NDArray[np.integer], values: Sequence[str | None]) -> float:
-    """Return the share of images that have the commonest label of their value; 0 with one value."""
-    counts = Counter(zip(values, np.asarray(labels).tolist(), strict=True))
-    best: dict[str | None, int] = {}
-    for (value, _), n in counts.items():
-        best[value] = max(best.get(value, 0), n)
-    return sum(best.values()) / len(values) if len(best) > 1 else 0.0
+def _told(labels: NDArray[np.integer], values: Sequence[str | None]) -> float:
+    """Return the mean recall, 0 to 1, where each value says the class that it holds most of.
+
+    Classes count alike: where nine images in ten are of one class, any folder would else tell it.
+    0 with one value.
+    """
+    names = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    if len(names) < 2:
+        return 0.0
+    classes, of = np.unique(np.asarray(labels), return_inverse=True)
+    place = np.array([names[value] for value in values], np.int64)
+    flat = np.bincount(place * len(classes) + of, minlength=len(names) * len(classes))
+    shares = flat.reshape(len(names), len(classes)) / np.bincount(of)
+    said = shares.argmax(1)
+    return float(shares[np.arange(len(names)), said].sum() / len(classes))
 
 
 def prefix_values(groups: Sequence[str | None]) -> list[str | None]:

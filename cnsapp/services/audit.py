@@ -29,6 +29,7 @@ PAGE = 50
 KEPT = 3  # newest files of a project
 CHANGED = {
     "labels": "Labels changed since.",
+    "classes": "Classes, or the rule for several readers, changed since.",
     "images": "Images were added, excluded or restored since.",
     "marks": "Groups, notes or other marks of images changed since.",
     "pairs": "Look-alikes were found or decided about since.",

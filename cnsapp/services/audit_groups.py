@@ -117,7 +117,7 @@ def _finding(
             f"On {plural(s.n, 'image')}{groups} ({title}: “{name}”) the model “{model.name}” is "
             f"right {100 * off:.0f} percentage points less often than on the rest, class by class "
             f"(accuracy {s.accuracy or 0:.2f}; {p_words(p)}, corrected for "
-            f"{plural(n_tested, 'slice')})."
+            f"{plural(n_tested, 'slice')})." + _whose(title, s)
         ),
         advice=(
             "Its images may be of another stain or quality, its labels may be wrong, or the model "
@@ -127,6 +127,18 @@ def _finding(
         figures=_figures(title, s, p, n_tested),
         image_ids=wrong[:MOST_IMAGES],
         n_images=len(wrong),
+    )
+
+
+def _whose(title: str, s: Slice) -> str:
+    """Say where few groups speak for a whole column: the p-value is then of these alone."""
+    if s.n_groups is None:
+        return " No image has a group: each counts as independent, which is too sure."
+    if s.interval_by == "group" or title == "Group":
+        return ""
+    return (
+        f" All its images come from {plural(s.n_groups, 'group')}: what is worse may be "
+        f"{'that one' if s.n_groups == 1 else 'these'}, not the {title}."
     )
 
 

@@ -17,7 +17,17 @@ from cnsapp.domain.resampling import Ints
 from cnsapp.domain.together import known_groups, tied_groups, units_of
 from cnsapp.services.models import current_id
 from cnsapp.services.split_rows import fold, picture_keys
-from db.models import Image, ImageEvent, ImageMeta, ImageQuality, LabelClass, LabelEvent, NearPair
+from db.deciding import consensus_rule
+from db.models import (
+    ClassEvent,
+    Image,
+    ImageEvent,
+    ImageMeta,
+    ImageQuality,
+    LabelClass,
+    LabelEvent,
+    NearPair,
+)
 from db.queries import chunks
 from db.session import Store
 
@@ -162,9 +172,10 @@ def read_measures(session: Session, image_ids: Sequence[int]) -> list[dict[str, 
 def state_now(session: Session, project_id: int) -> dict[str, Any]:
     """Return signs of what a look rests on, by what they stand for: a change of one makes it stale.
 
-    `labels`: the newest label event; `images`: which are in use; `marks`: what happened to images
-    beside labels (groups, notes); `pairs`: near-duplicates and what was said of them; `columns`:
-    the metadata; `model`: the current one.
+    `labels`: the newest label event; `classes`: what was merged, deleted or renamed, and the rule
+    that makes one label of several readers'; `images`: which are in use; `marks`: what happened
+    to images beside labels (groups, notes); `pairs`: near-duplicates and what was said of them;
+    `columns`: the metadata; `model`: the current one.
     """
     of_project = Image.project_id == project_id
     images = session.execute(
@@ -186,10 +197,13 @@ def state_now(session: Session, project_id: int) -> dict[str, Any]:
     ).all()
     newest = {
         name: session.scalar(select(func.max(table.id)).where(table.project_id == project_id))
-        for name, table in (("labels", LabelEvent), ("marks", ImageEvent))
-    }
+        for name, table in (
+            ("labels", LabelEvent), ("marks", ImageEvent), ("classes", ClassEvent),
+        )
+    }  # fmt: skip
     return {
         **newest,
+        "classes": _sign([newest["classes"], consensus_rule(session, project_id)]),
         "images": _sign(images),
         "pairs": _sign(pairs),
         "columns": _sign(columns),

@@ -67,12 +67,28 @@ def read_cues(
         for key in list_names(store, project_id=project_id)[:MOST_COLUMNS]:
             check()
             found.append(_column(session, project_id, key, images))
-    return [cue for cue in found if _differs(cue)]
+    return [cue for cue in _once(found) if _differs(cue)]
+
+
+def _once(cues: Sequence[Cue]) -> list[Cue]:
+    """Leave out numbers that say the same as others: bytes per pixel where all are of one size.
+
+    The same alarm twice is no second one, and costs all the others in the correction.
+    """
+    seen: set[bytes] = set()
+    found = []
+    for cue in cues:
+        sign = None if cue.cells is None or cue.texts is not None else cue.cells.tobytes()
+        if sign is None or sign not in seen:
+            found.append(cue)
+        if sign is not None:
+            seen.add(sign)
+    return found
 
 
 def _differs(cue: Cue) -> bool:
     if cue.numbers is not None:
-        return bool(cue.known.any())
+        return True  # where it is known of none, that is said
     if cue.cells is not None:
         return len(np.unique(cue.cells)) > 1
     return len(set(cue.texts or [])) > 1

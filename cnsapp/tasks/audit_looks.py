@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -84,9 +84,9 @@ def find_odd(looks: Looks, seed: int, check: Check) -> Report:
         )
         return report
     reference = _some(labelled, MOST_REFERENCE, seed)
-    units = audit.units
+    units, few = audit.units, False
     if len(np.unique(units[labelled])) < outliers.FEWEST_UNITS:
-        units = np.arange(len(units))  # too few groups to leave a whole one out
+        units, few = np.arange(len(units)), True  # too few groups to leave a whole one out
     there = looks.of(reference)
 
     def scored(places: Ints) -> Floats:
@@ -97,10 +97,12 @@ def find_odd(looks: Looks, seed: int, check: Check) -> Report:
         return np.concatenate(found) if found else np.zeros(0)
 
     usual = scored(labelled)
-    odd = outliers.among_labelled(usual, units[labelled])
+    odd = outliers.among_labelled(usual, audit.units[labelled])
     _tell_odd(report, audit, labelled, odd, len(reference))
     if len(others):
-        new = outliers.unlike_labelled(scored(others), usual, units[others])
+        new = outliers.unlike_labelled(scored(others), usual, audit.units[others])
+        if few:  # their usual distance is that within a group: any new patient is farther
+            new = replace(new, interval=None)
         _tell_unknown(report, audit, others, new, len(reference))
     return report
 
@@ -117,7 +119,7 @@ def _tell_odd(report: Report, audit: AuditRows, places: Ints, odd: Outliers, m: 
             sentence=(
                 f"Of {plural(odd.n, 'labelled image')} {len(odd.order):,} lie far from all others "
                 f"({odd.share:.1%}; about {odd.nominal:.0%} do where nothing is odd)."
-                + _surplus(odd)
+                + _surplus(odd, audit)
             ),
             advice=(
                 "They may show no tissue, another organ, or an artefact. Look at the first ones; "
@@ -143,7 +145,7 @@ def _tell_unknown(report: Report, audit: AuditRows, places: Ints, new: Outliers,
             sentence=(
                 f"Of {plural(new.n, 'image')} without a label {len(new.order):,} lie farther from "
                 f"the labelled ones than 99 in 100 of these do ({new.share:.1%}; about "
-                f"{new.nominal:.0%} would if they were alike)." + _surplus(new)
+                f"{new.nominal:.0%} would if they were alike)." + _surplus(new, audit)
             ),
             advice=(
                 "What the model says of them is a guess about things that it never saw. Label "
@@ -156,13 +158,15 @@ def _tell_unknown(report: Report, audit: AuditRows, places: Ints, new: Outliers,
     )
 
 
-def _surplus(found: Outliers) -> str:
+def _surplus(found: Outliers, audit: AuditRows) -> str:
     if found.interval is None:
-        return " They come from too few groups to say whether that is more than chance."
+        return " There are too few groups to say whether that is more than chance."
+    low, high = found.interval
+    between = f"(95 % interval {low:.1%} to {high:.1%})"
+    groups = "" if audit.has_groups else NO_GROUPS
     if found.is_more_than_chance:
-        low, high = found.interval
-        return f" That is clearly more than chance (95 % interval {low:.1%} to {high:.1%})."
-    return " That is no more than chance allows."
+        return f" That is clearly more than chance {between}.{groups}"
+    return f" That may be chance {between}."
 
 
 def _figures(found: Outliers, n_reference: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,17 +68,31 @@ class Sample:
             chosen = np.random.default_rng(seed).choice(places, MOST, replace=False)
             places = np.sort(chosen)
         classes, of = np.unique(audit.labels[places], return_inverse=True)
-        units = audit.units[places]
-        enough = np.array(
-            [(of == c).sum() >= FEWEST_OF_CLASS and len(np.unique(units[of == c])) > 1
-             for c in range(len(classes))], bool
-        )  # fmt: skip
-        keep = enough[of] if len(places) else np.zeros(0, bool)
         self.n_labelled = len(audit.labelled)
         self.places, self.labels, self.classes = places, of.astype(np.int64), classes
-        self.kept: Ints = np.flatnonzero(keep)
-        self.n_classes = int(enough.sum())
-        self.n_units = len(np.unique(units[keep]))
+        self._units = audit.units[places]
+        self.kept: Ints = self._enough(np.arange(len(places)))
+        self.n_classes = len(np.unique(self.labels[self.kept]))
+        self.n_units = len(np.unique(self._units[self.kept]))
+
+    def _enough(self, keep: Ints) -> Ints:
+        """Return those of these images whose class has enough of them, from two groups."""
+        labels, units = self.labels[keep], self._units[keep]
+        enough = [
+            c for c in np.unique(labels)
+            if (labels == c).sum() >= FEWEST_OF_CLASS and len(np.unique(units[labels == c])) > 1
+        ]  # fmt: skip
+        found: Ints = keep[np.isin(labels, enough)]
+        return found
+
+    def of_classes_that_can_be_guessed(self, cue: Cue) -> Ints:
+        """Return the images that a cue can be asked about: numbers have to be known.
+
+        A class of which it is hardly known is left out: it must not hide the others.
+        """
+        if cue.numbers is None:
+            return self.kept
+        return self._enough(self.kept[cue.known[self.kept]])
 
     def why_not(self, has_groups: bool) -> str | None:
         """Return in words why no label can be guessed, or None."""
@@ -119,22 +133,39 @@ def find_shortcuts(
     tested: list[tuple[Cue, Ints, Guessed]] = []
     for cue in cues:
         check()
-        keep = sample.kept if cue.numbers is None else sample.kept[cue.known[sample.kept]]
+        if cue.cells is None and cue.numbers is None:
+            continue
+        keep = sample.of_classes_that_can_be_guessed(cue)
         found = _guess(cue, keep, sample, audit, seed, check)
-        if found is not None:
-            tested.append((cue, keep, found))
+        if found is None:
+            report.cannot_tell(
+                PART, f"{cue.name[:1].upper()}{cue.name[1:]} is known of too few images: "
+                f"{FEWEST_OF_CLASS} of two groups are needed in two classes."
+            )  # fmt: skip
+            continue
+        tested.append((cue, keep, found))
     with store.reading() as session:
         told = _Followed(session, model, audit)
     corrected = holm([found.p for _, _, found in tested])
+    alarms = []
     for (cue, keep, found), p in zip(tested, corrected, strict=True):
         figures = _figures(cue, found, p, len(tested), sample)
         report.checked.append({"part": PART, **figures})
         if p <= LEVEL:
-            places = sample.places[keep]
             said = _classes_of(sample, keep)[found.predicted]
-            follows, wrong = told.by(places, said)
-            report.findings.append(_finding(cue, figures, follows, wrong, audit))
+            alarms.append((cue, figures, *told.by(sample.places[keep], said)))
+    _correct_against([follows for _, _, follows, _ in alarms])
+    report.findings += [_finding(*alarm, audit) for alarm in alarms]
     return report
+
+
+def _correct_against(followed: Sequence[dict[str, Any] | None]) -> None:
+    """Note the p-values of "the model errs against the cue" as corrected for all alarms."""
+    against = [
+        f["against"] for f in followed if f and f["against"] and f["against"]["p"] is not None
+    ]
+    for figures, p in zip(against, holm([a["p"] for a in against]), strict=True):
+        figures["p_holm"] = p
 
 
 def _classes_of(sample: Sample, keep: Ints) -> Ints:
@@ -146,10 +177,8 @@ def _guess(
     cue: Cue, keep: Ints, sample: Sample, audit: AuditRows, seed: int, check: Check
 ) -> Guessed | None:
     """Return how well the label is guessed from a cue; None where too few images have it."""
-    if cue.cells is None and cue.numbers is None:
-        return None
     _, labels, counts = np.unique(sample.labels[keep], return_inverse=True, return_counts=True)
-    if len(counts) < 2 or counts.min() < FEWEST_OF_CLASS:
+    if len(counts) < 2:
         return None
     units = audit.units[sample.places[keep]]
     plan = grouped_folds(labels, [f"u{u}" for u in units], n_folds=N_FOLDS, seed=seed)
@@ -267,7 +296,7 @@ def _follow_words(follows: dict[str, Any] | None) -> str:
     if not follows or not follows["fits"] or not follows["against"]:
         return ""
     fits, against = follows["fits"], follows["against"]
-    p = against["p"]
+    p = against.get("p_holm")
     verdict = "which may be chance"
     if p is not None and p < LEVEL and (against["difference"] or 0) < 0:
         verdict = "so its errors follow this"
@@ -292,19 +321,21 @@ def _tell_inseparable(report: Report, audit: AuditRows, sample: Sample, cue: Cue
     ids = audit.ids[sample.places[mine]].tolist()
     shown = ", ".join(f"“{n}” ({v})" for n, (_, v) in list(zip(names, tied, strict=True))[:5])
     more = f" and {len(tied) - 5} more" if len(tied) > 5 else ""
+    looked_at = " that was looked at" if len(sample.places) < sample.n_labelled else ""
     report.findings.append(
         Finding(
             kind="inseparable",
             severity=HIGH if len(tied) == len(sample.classes) else MEDIUM,
             title=f"Label and {what} cannot be told apart",
             sentence=(
-                f"Every image of {shown}{more} has one value of {what} that no other class has "
-                f"(n = {len(ids):,} of {len(sample.places):,}): nothing in these images shows "
-                "whether a model learns the tissue or that."
+                f"Every image of {shown}{more}{looked_at} has one value of {what} that no other "
+                f"class has (n = {len(ids):,} of {len(sample.places):,}): nothing in these images "
+                "shows whether a model learns the tissue or that."
             ),
             advice=(
                 "Add images of these classes with other values, or of other classes with these. "
-                "Until then no score of these classes can be trusted for other images."
+                "Until then no score of these classes can be trusted for other images. If it is "
+                "the label by another name, ignore this."
             ),
             figures={
                 "name": what,

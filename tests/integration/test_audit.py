@@ -15,6 +15,7 @@ from PIL import Image as Picture
 from sqlalchemy import select
 
 from cnsapp.bootstrap import App, open_app
+from cnsapp.domain.consensus import ConsensusRule
 from cnsapp.domain.findings import SEVERITIES, Finding
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.imaging.plain_cues import border, colour
@@ -22,6 +23,8 @@ from cnsapp.imaging.store import ImageFolder
 from cnsapp.jobs.running import run_here
 from cnsapp.services import exclusion, jobs, metadata
 from cnsapp.services.audit import AuditView, audit_view, finding_images, queue_audit
+from cnsapp.services.classes import add_class, find_class, merge_classes
+from cnsapp.services.label_settings import change_settings
 from cnsapp.services.projects import create_project
 from cnsapp.settings import Settings
 from cnsapp.tasks import audit as task
@@ -184,9 +187,12 @@ def test_the_model_is_judged_where_the_cue_speaks_against_the_label(world: World
     assert follows["n_wrong"] == 8
     assert follows["fits"]["accuracy"] > 0.95
     assert follows["against"]["accuracy"] < 0.4
+    assert follows["against"]["p"] <= follows["against"]["p_holm"] < 0.05
     assert "so its errors follow this" in finding.sentence
     assert set(finding.image_ids) <= set(liver[:8])
     assert len(finding.image_ids) == follows["n_wrong_as_the_cue"] >= 6
+    titles = [f.title for f in of_kind(found, "shortcut")]  # all are of one width and height:
+    assert titles == ["The label can be told from the file's size alone"]  # no cue of its own
 
 
 def test_a_value_that_stands_for_a_label_is_said_to_be_inseparable_from_it(world: World) -> None:
@@ -220,6 +226,53 @@ def test_colour_and_border_are_read_from_thumbnails(world: World) -> None:
     assert any(f.title == "The label can be told from the border alone"
                for f in of_kind(found, "shortcut"))  # fmt: skip
     assert cue(found, "colour alone")["n"] == 80
+
+
+def thumbnails(world: World, leave_out: list[int]) -> None:
+    """Give each image a thumbnail; of liver a brighter one."""
+    folder = ImageFolder(world.app.store.root)
+    rng = np.random.default_rng(0)
+    with world.app.store.reading() as session:
+        rows = session.execute(select(Image.id, Image.sha256)).all()
+    for image_id, sha256 in rows:
+        path = folder.thumb_path(sha256)
+        path.unlink(missing_ok=True)
+        if image_id not in leave_out:
+            path.parent.mkdir(exist_ok=True)
+            mean = 150 if image_id in world.image_ids[0] else 110
+            pixels = rng.normal(mean, 20, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+            Picture.fromarray(pixels).save(path, quality=95)
+
+
+def test_a_class_without_thumbnails_does_not_hide_the_colour_of_the_others(world: World) -> None:
+    store, project_id = world.app.store, world.project_id
+    add_class(store, project_id=project_id, name="kidney", who="ann")
+    kidney = find_class(store, project_id=project_id, name="kidney")
+    rare = world.image_ids[1][:12]
+    for image_id in rare:
+        relabel(world, image_id, kidney.id)
+    thumbnails(world, leave_out=rare)
+    found = looked(world)
+    row = cue(found, "colour alone")
+    assert (row["n"], row["n_classes"]) == (68, 2)
+    assert any("colour alone" in f.title for f in of_kind(found, "shortcut"))
+    thumbnails(world, leave_out=[i for ids in world.image_ids for i in ids])
+    reasons = [said["reason"] for said in looked(world).not_told if said["part"] == "shortcuts"]
+    assert any(reason.startswith("Colour alone is known of too few images") for reason in reasons)
+
+
+def test_where_images_were_drawn_a_value_is_not_said_to_be_that_of_every_image(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world.app.store.writing() as session:
+        for kind in (0, 1):
+            for image_id in world.image_ids[kind]:
+                session.add(ImageMeta(image_id=image_id, key="scanner", value=f"S{kind}",
+                                      number=None, project_id=world.project_id))  # fmt: skip
+    monkeypatch.setattr(audit_shortcuts, "MOST", 60)
+    (finding,) = of_kind(looked(world), "inseparable")
+    assert "“lung” (S1) that was looked at has one value" in finding.sentence
+    assert "by another name" in finding.advice
 
 
 def test_border_and_colour_of_a_picture_by_hand() -> None:
@@ -286,6 +339,27 @@ def test_a_patient_that_the_model_fails_on_is_named(world: World) -> None:
     assert set(finding.image_ids) == {i for i in labelled(world) if group[i] == "patient 3"}
 
 
+def test_a_slice_of_two_patients_may_be_worse_for_these(world: World) -> None:
+    """Patients 3 and 4 alone were scanned elsewhere, and the model fails on them."""
+    with world.app.store.reading() as session:
+        group = dict(session.execute(select(Image.id, Image.group_key)).all())
+    elsewhere = {i for i in labelled(world) if group[i] in ("patient 3", "patient 4")}
+    said = []
+    with world.app.store.writing() as session:
+        for kind in (0, 1):
+            for i in world.image_ids[kind]:
+                session.add(ImageMeta(image_id=i, key="scanner", number=None,
+                                      value="new" if i in elsewhere else "old",
+                                      project_id=world.project_id))  # fmt: skip
+                answer = world.class_ids[1 - kind if i in elsewhere else kind]
+                said.append((i, world.class_ids[kind], answer, 0.9))
+    add_model(world, said)
+    (finding,) = [f for f in of_kind(looked(world), "worse group") if "scanner" in f.title]
+    assert finding.sentence.endswith(
+        "All its images come from 2 groups: what is worse may be these, not the scanner."
+    )
+
+
 def test_odd_and_unknown_images_are_found_among_labelled_and_new_ones(world: World) -> None:
     odd = [world.image_ids[0][7], *world.image_ids[2][:6]]
     features(world, odd)
@@ -304,6 +378,29 @@ def test_odd_and_unknown_images_are_found_among_labelled_and_new_ones(world: Wor
     assert behind == []
     with pytest.raises(NotFoundError, match="no finding number 99"):
         finding_images(world.app.store, project_id=world.project_id, number=99)
+
+
+def test_with_few_groups_nothing_is_called_more_than_chance(app: App) -> None:
+    """Two patients, and later ones who are farther from them than their tiles from each other."""
+    world = make_world(app, CLASSES, unlabelled=30, n_groups=2, side=8)
+    with app.store.writing() as session:
+        for image_id in world.image_ids[2]:
+            session.get_one(Image, image_id).group_key = f"later {image_id % 10}"
+    features(world, world.image_ids[0][:8], moved=9.0)
+    found = looked(world)
+    for kind in ("odd images", "unknown images"):
+        (finding,) = of_kind(found, kind)
+        assert "too few groups to say whether that is more than chance" in finding.sentence
+        assert finding.severity == "low"
+        assert finding.figures["interval"] is None
+
+
+def test_odd_images_of_a_project_without_groups_are_told_with_that_word(app: App) -> None:
+    world = make_world(app, CLASSES, unlabelled=30, side=8)
+    features(world, world.image_ids[2][:20])
+    (finding,) = of_kind(looked(world), "unknown images")
+    assert "clearly more than chance" in finding.sentence
+    assert "No image has a group" in finding.sentence
 
 
 def later(world: World) -> str:
@@ -429,6 +526,12 @@ def test_a_look_knows_what_changed_since(world: World) -> None:
     metadata.add_metadata(store, project_id=project_id, csv=table)
     assert "Columns of metadata changed since." in changed()
     assert looked(world).changed == []
+    change_settings(store, project_id=project_id, rule=ConsensusRule("majority", 2))
+    assert changed() == ["Classes, or the rule for several readers, changed since."]
+    change_settings(store, project_id=project_id, rule=ConsensusRule())
+    assert changed() == []
+    merge_classes(store, class_id=world.class_ids[1], into=world.class_ids[0], who="ann")
+    assert changed() == ["Classes, or the rule for several readers, changed since."]
     damaged = max((store.root / "features" / "audit").rglob("*.json"))
     damaged.write_text("{")
     assert "Columns of metadata changed since." in changed()  # the look before it

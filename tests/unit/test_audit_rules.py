@@ -156,6 +156,9 @@ def test_folders_prefixes_and_imports_are_read_from_names_and_times() -> None:
     found = shortcuts.folder_values(names, np.array([0, 1, 0, 1, 1]))
     assert found == ["site1", "site2", "site2", "site1", None]
     assert shortcuts.folder_values(names[4:], np.array([0])) == [None]
+    rare = np.arange(200) % 20 == 0  # one image in twenty: any folder tells 95 of 100 labels
+    sites = [f"site{i % 3}/{int(rare[i])}/{i}.png" for i in range(200)]
+    assert set(shortcuts.folder_values(sites, rare.astype(int))) == {"site0", "site1", "site2"}
     assert shortcuts.prefix_values(["HospA_07", "hospA8", "12", None, "Ü1"]) == [
         "hospa", "hospa", None, None, "ü",
     ]  # fmt: skip
