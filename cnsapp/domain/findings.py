@@ -27,7 +27,8 @@ class Finding:
     title, sentence, advice
         In plain words: a heading; what was found, with n; what it may mean and what to do.
     figures
-        Plain data; every estimate with its n and an interval or a p-value.
+        Plain data; every estimate with its n and an interval or a p-value, but for shares of pairs:
+        all were counted, and pairs of one picture are not independent.
     image_ids
         Images to look at, the most telling first, at most 1,000.
     n_images

@@ -50,7 +50,7 @@ class Suspects:
     nearest
         (N, 5) the nearest images that have an answer, the nearest first; -1 where not looked for.
     has_neighbours
-        Whether neighbours were asked.
+        Whether neighbours were asked, for half of the ranked images or more.
     """
 
     order: Ints
@@ -219,7 +219,8 @@ def find_suspects(
     ranked = checked[margin[checked] < 0]
     order = ranked[np.lexsort((ranked, -score[ranked]))]  # by what pages go on behind
     expected = float(joint.sum() - np.trace(joint))
-    share = SURE_SHARE if len(asked) else SURE_SHARE_ALONE
+    has_neighbours = 0 < len(checked) <= 2 * len(asked)
+    share = SURE_SHARE if has_neighbours else SURE_SHARE_ALONE
     suggested = np.where(judged, _others(mixed, y).argmax(1), -1)
     return Suspects(
         order=order,
@@ -229,7 +230,7 @@ def find_suspects(
         risk=_risks(margin, y, joint, there),
         joint=joint,
         nearest=nearest,
-        has_neighbours=bool(len(asked)),
+        has_neighbours=has_neighbours,
     )
 
 

@@ -121,13 +121,13 @@ def parse_moment(text: str) -> datetime:
     """Return a moment in UTC; raise InvalidInputError where it is none."""
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise InvalidInputError(
             f"“{text}” is no day.",
             "Images that came later are compared with those before.",
             "Write it as 2026-11-28 or 2026-11-28T21:05.",
         ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def audit_view(store: Store, *, project_id: int) -> AuditView:
@@ -165,7 +165,13 @@ def audit_view(store: Store, *, project_id: int) -> AuditView:
 
 
 def finding_images(
-    store: Store, *, project_id: int, number: int, page: int = 0, page_size: int = PAGE
+    store: Store,
+    *,
+    project_id: int,
+    number: int,
+    page: int = 0,
+    page_size: int = PAGE,
+    made_at: datetime | None = None,
 ) -> list[ImageItem]:
     """Return a page of the images of a finding, as grids show them, the most telling first.
 
@@ -175,18 +181,23 @@ def finding_images(
         Place of the finding in `AuditView.findings`.
     page
         From 0; one behind the last is empty.
+    made_at
+        `AuditView.made_at` of the findings that the number was read from: another look may end
+        while somebody reads them. None: the newest.
 
     Raises
     ------
     NotFoundError
-        There is no such finding.
+        There is no such finding, or that look is not kept any more.
     """
-    stored = _newest(store, project_id)
+    stored = _newest(store, project_id, made_at)
     findings = [] if stored is None else _sorted(stored)
     if not 0 <= number < len(findings):
         raise NotFoundError(
             f"There is no finding number {number}.",
-            f"The newest look found {len(findings)}.",
+            "The look that it is of is not kept any more."
+            if stored is None
+            else f"The look found {len(findings)}.",
             "Look again.",
         )
     start = max(0, page) * page_size
@@ -218,13 +229,18 @@ def _sorted(stored: Mapping[str, Any]) -> list[Finding]:
     return by_severity([Finding.from_json(said) for said in stored["findings"]])
 
 
-def _newest(store: Store, project_id: int) -> dict[str, Any] | None:
+def _newest(
+    store: Store, project_id: int, made_at: datetime | None = None
+) -> dict[str, Any] | None:
+    """Return the newest look, or the one that was made then."""
     for path in _files(_folder(store, project_id)):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # removed just now, or damaged: the one before it
-        if isinstance(found, dict) and found.get("version") == VERSION:
+        if not isinstance(found, dict) or found.get("version") != VERSION:
+            continue
+        if made_at is None or datetime.fromisoformat(found["made_at"]) == made_at:
             return found
     return None
 

@@ -9,7 +9,6 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from cnsapp.domain.findings import HIGH, MEDIUM, MOST_IMAGES, Finding, Report, plural
-from cnsapp.domain.resampling import wilson_interval
 from db.models import Image, NearPair
 from db.queries import chunks
 
@@ -34,7 +33,6 @@ def find_pairs(session: Session, project_id: int, class_names: dict[int, str]) -
     for pair in differing:
         for side in "ab":
             pair[f"class_{side}"] = class_names.get(pair[f"class_id_{side}"], "")
-    interval = wilson_interval(len(differing), n)
     ids = dict.fromkeys(i for pair in differing for i in (pair["image_a"], pair["image_b"]))
     share = len(differing) / n
     report.findings.append(
@@ -54,7 +52,6 @@ def find_pairs(session: Session, project_id: int, class_names: dict[int, str]) -
                 "n_pairs": n,
                 "n_different": len(differing),
                 "share": share,
-                "interval": interval,
                 "pairs": differing[:MOST_IMAGES],
             },
             image_ids=list(ids)[:MOST_IMAGES],

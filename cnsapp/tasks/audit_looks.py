@@ -239,13 +239,16 @@ def find_drift(
     if found.p <= LEVEL:
         far = outliers.distances(looks.of(new), looks.of(old), check=check)
         order = new[np.argsort(-far, kind="stable")]
-        report.findings.append(_drift_finding(figures, _ids(audit, order), len(new), audit))
+        old_ones = "labelled images before" if labelled_only else "images before"
+        report.findings.append(
+            _drift_finding(figures, _ids(audit, order), len(new), audit, old_ones)
+        )
     _shifts(store, report, audit, both, sides, units, seed, moment)
     return report
 
 
 def _drift_finding(
-    figures: dict[str, Any], image_ids: list[int], n: int, audit: AuditRows
+    figures: dict[str, Any], image_ids: list[int], n: int, audit: AuditRows, old_ones: str
 ) -> Finding:
     score = figures["balanced_accuracy"]
     return Finding(
@@ -253,8 +256,8 @@ def _drift_finding(
         severity=HIGH if score >= FAR_APART else MEDIUM,
         title="New images differ from the old ones",
         sentence=(
-            f"A simple classifier tells images that came after {figures['since'][:10]} from the "
-            f"earlier ones with a balanced accuracy of {score:.2f} (0.5 is no difference; "
+            f"A simple classifier tells images that came after {figures['since'][:10]} from "
+            f"the {old_ones} with a balanced accuracy of {score:.2f} (0.5 is no difference; "
             f"{p_words(figures['p'])}; n = {figures['n_old']:,} old and {figures['n_new']:,} new)."
             + ("" if audit.has_groups else NO_GROUPS)
         ),

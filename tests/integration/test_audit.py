@@ -376,6 +376,17 @@ def test_odd_and_unknown_images_are_found_among_labelled_and_new_ones(world: Wor
     number = found.findings.index(unknown)
     behind = finding_images(world.app.store, project_id=world.project_id, number=number, page=1)
     assert behind == []
+    again = looked(world)  # another look ends while somebody reads the first
+    assert again.made_at != found.made_at
+    exclusion.exclude(world.app.store, project_id=world.project_id,
+                      image_ids=unknown.image_ids[:1], who="ann", reason="desk")  # fmt: skip
+    looked(world)
+    then = finding_images(world.app.store, project_id=world.project_id, number=number,
+                          made_at=found.made_at)  # fmt: skip
+    assert [item.id for item in then] == unknown.image_ids[:50]
+    with pytest.raises(NotFoundError, match="no finding number 0"):
+        finding_images(world.app.store, project_id=world.project_id, number=0,
+                       made_at=utc_now())  # fmt: skip
     with pytest.raises(NotFoundError, match="no finding number 99"):
         finding_images(world.app.store, project_id=world.project_id, number=99)
 
@@ -427,6 +438,7 @@ def test_new_images_of_another_kind_are_drift(world: World) -> None:
     assert finding.severity == "high"
     assert (finding.figures["n_old"], finding.figures["n_new"]) == (80, 30)
     assert finding.figures["n_units_new"] == 8
+    assert "from the images before with a balanced accuracy" in finding.sentence
     assert "n = 80 old and 30 new" in finding.sentence
     assert set(finding.image_ids) == set(world.image_ids[2])
     (shift,) = of_kind(found, "shift")
@@ -549,6 +561,8 @@ def test_findings_come_in_the_order_of_their_severity(world: World) -> None:
 def test_a_day_that_is_none_is_refused(world: World) -> None:
     with pytest.raises(InvalidInputError, match="“yesterday” is no day"):
         queue_audit(world.app.store, project_id=world.project_id, since="yesterday")
+    with pytest.raises(InvalidInputError, match="is no day"):
+        queue_audit(world.app.store, project_id=world.project_id, since="0001-01-01T00:00+05:00")
 
 
 def test_the_command_prints_findings_and_says_what_it_cannot_tell(world: World, home: Path) -> None:

@@ -225,6 +225,15 @@ def test_images_without_features_are_judged_by_the_model_alone() -> None:
     assert np.isfinite(found.score).all()
 
 
+def test_an_index_of_a_few_images_is_not_called_neighbours() -> None:
+    p, given, rows, _ = world()
+    rows[40:] = np.nan
+    few, alone = find_suspects(p, given, rows), find_suspects(p, given)
+    assert not few.has_neighbours
+    assert few.n_flagged == pytest.approx(0.6 * few.n_expected, abs=0.5)
+    assert few.n_flagged == pytest.approx(alone.n_flagged, abs=5)
+
+
 def test_large_sets_are_ranked_by_what_is_doubted_most(monkeypatch: pytest.MonkeyPatch) -> None:
     p, given, rows, wrong = world(n=3000, wrong=0.05)
     whole = find_suspects(p, given, rows)
