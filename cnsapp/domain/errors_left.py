@@ -26,8 +26,8 @@ WORTH_WHILE = 1.0  # errors expected among them, below which looking on is not
 ASSUMES = (
     "This assumes that the list is in order, so that labels further down are wrong no more often "
     "than those above, and that the labels looked at are like the others near them in the list. "
-    "Errors that the model and the neighbours share, such as a whole group labelled wrong, are not "
-    "in the count."
+    "Errors that the model and the neighbours share are not in the count: two classes that "
+    "everybody mixes up, or a whole slide labelled wrong where no groups are given."
 )
 
 

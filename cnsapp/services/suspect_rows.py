@@ -19,7 +19,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.label_errors import Suspects, find_suspects
-from cnsapp.domain.resampling import Floats, Ints
+from cnsapp.domain.resampling import Floats, Ints, unit_numbers
 from cnsapp.services.evaluation_rows import read_rows
 from cnsapp.services.looks_files import LooksIndex, find_index
 from cnsapp.services.models import ModelView
@@ -130,6 +130,7 @@ def _ranked(
         rows = read_rows(session, model, "fold", "trained")
     p = _without_deleted(rows.probabilities, rows.true, model)
     looks = None if index is None else _looks(index, rows.image_ids)
+    units = unit_numbers(rows.together, len(p)) if any(rows.together) else None
     return Ranked(
         key=key,
         image_ids=rows.image_ids,
@@ -137,7 +138,7 @@ def _ranked(
         given=rows.true,
         probabilities=p,
         rows=looks,
-        suspects=find_suspects(p, rows.true, looks, rows.folds, seed=model.seed),
+        suspects=find_suspects(p, rows.true, looks, rows.folds, units, seed=model.seed),
     )
 
 

@@ -101,6 +101,36 @@ def test_neighbours_speak_and_are_named(world: World, model_id: int) -> None:
     assert again.reason.endswith("; 4 of its 5 nearest labelled neighbours are lung.")
 
 
+def test_a_patient_whose_images_are_all_labelled_wrong_does_not_speak_for_itself(
+    app: App,
+) -> None:
+    world = make_world(app, {"liver": 30, "lung": 30}, n_groups=6, side=8)
+    liver, lung = world.class_ids
+    with app.store.reading() as session:
+        group = dict(session.execute(select(Image.id, Image.group_key)).all())
+    wrong = [i for i in world.image_ids[0] if group[i] == "patient 3"]  # they are lungs
+    ids = [i for part in world.image_ids for i in part]
+    rng = np.random.default_rng(0)
+    rows = np.eye(8)[[1 if i in wrong or i in world.image_ids[1] else 0 for i in ids]]
+    of_patient = 0.2 * rng.normal(size=(60, 8))
+    rows = (
+        rows + of_patient[[number_of(group[i]) for i in ids]] + 0.02 * rng.normal(size=rows.shape)
+    )
+    rows[[ids.index(i) for i in wrong], 2] += 0.5  # nearest to one another
+    index_of(app.store, world.project_id, rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    said = [(i, liver, lung if i in wrong else liver, 0.8) for i in world.image_ids[0]]
+    model_id = add_model(world, said + [(i, lung, lung, 0.8) for i in world.image_ids[1]])
+    found = list_suspects(app.store, model_id=model_id)
+    assert {item.image.id for item in found.items} == set(wrong)
+    for item in found.items:
+        assert all(group[i] != "patient 3" for i in item.neighbour_ids)
+        assert item.n_like_suggested == 5
+
+
+def number_of(group: str | None) -> int:
+    return int((group or "0").split()[-1])
+
+
 def test_pages_go_on_where_the_last_ended_while_people_decide(world: World, model_id: int) -> None:
     store = world.app.store
     whole = shown(world, model_id)

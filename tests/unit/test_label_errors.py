@@ -274,6 +274,56 @@ def test_votes_are_those_of_a_search_through_all(monkeypatch: pytest.MonkeyPatch
         assert nearest[i].tolist() == near[i, 1:6].tolist()
 
 
+def test_images_of_the_own_group_are_not_asked() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(120, 4))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    given, units = rng.integers(0, 3, 120), rng.integers(0, 6, 120)
+    everyone = np.arange(120)
+    votes, nearest = neighbour_votes.neighbour_votes(
+        rows.astype(np.float32), given, 3, everyone, everyone, units
+    )
+    for i in (0, 17, 119):
+        others = np.flatnonzero(units != units[i])
+        closest = others[np.argsort(-(rows[others] @ rows[i]))[:20]]
+        assert nearest[i].tolist() == closest[:5].tolist()
+        weight = np.exp(8 * (rows[closest] @ rows[i]))
+        due = [weight[given[closest] == c].sum() / weight.sum() for c in range(3)]
+        assert votes[i] == pytest.approx(due, abs=1e-4)
+
+
+def test_a_group_larger_than_all_others_asks_the_few_that_there_are() -> None:
+    rows = np.eye(4, dtype=np.float32)[[0, 0, 0, 0, 1, 2]]
+    given, units = np.array([0, 0, 0, 0, 1, 1]), np.array([7, 7, 7, 7, 7, 9])
+    votes, nearest = neighbour_votes.neighbour_votes(
+        rows, given, 2, np.arange(6), np.arange(6), units
+    )
+    assert votes[0].tolist() == [0.0, 1.0]
+    assert nearest[0].tolist() == [5, -1, -1, -1, -1]
+    alone, nobody = neighbour_votes.neighbour_votes(
+        rows[:5], given[:5], 2, np.arange(5), np.arange(5), units[:5]
+    )
+    assert np.isnan(alone).all()
+    assert (nobody == -1).all()
+
+
+def test_tiles_of_a_slide_that_is_labelled_wrong_do_not_speak_for_one_another() -> None:
+    rng = np.random.default_rng(0)
+    units = np.repeat(np.arange(40), 25)  # 40 slides of 25 tiles, each of one class
+    true = units % 4
+    rows = np.eye(16)[true] + 0.15 * rng.normal(size=(40, 16))[units]
+    rows = (rows + 0.05 * rng.normal(size=rows.shape)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    given = np.where(units == 9, 2, true)  # of class 1
+    p = np.full((1000, 4), 0.1)
+    p[np.arange(1000), true] = 0.7
+    together = find_suspects(p, given, rows)
+    apart = find_suspects(p, given, rows, units=units)
+    assert len(together.order) == 0
+    assert set(apart.order.tolist()) == set(np.flatnonzero(units == 9).tolist())
+    assert (apart.suggested[units == 9] == 1).all()
+
+
 def test_few_neighbours_are_all_asked_and_nobody_asks_itself() -> None:
     rows = np.eye(4, dtype=np.float32)
     given = np.array([0, 1, 1, 1])
