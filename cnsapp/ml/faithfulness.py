@@ -79,6 +79,8 @@ class Faithfulness:
         The same of a ranking from the middle of the image outwards.
     random_insertion, random_deletion
         (n,) mean curves of the random rankings and their reverses.
+    is_empty
+        Whether the map shows nothing, so that its ranking is none.
     """
 
     curves: Curves
@@ -87,15 +89,18 @@ class Faithfulness:
     center_score: float
     random_insertion: list[float]
     random_deletion: list[float]
+    is_empty: bool = False
 
     @property
     def beats_random(self) -> bool:
         """Whether the map does better than 95 % of random maps."""
-        return self.curves.score > self.random_limit
+        return not self.is_empty and self.curves.score > self.random_limit
 
     @property
     def verdict(self) -> str:
         """One sentence with the numbers."""
+        if self.is_empty:
+            return "No better than random: the map is empty."
         score, limit = self.curves.score, self.random_limit
         numbers = (
             f"insertion minus deletion {score:+.2f}; 95 % of random maps stay below {limit:.2f}"
@@ -193,6 +198,7 @@ def measure(
     ranking: Ranking,
     chance: Chance,
     *,
+    is_empty: bool = False,
     cancelled: Callable[[], bool] | None = None,
 ) -> Faithfulness:
     """Check one map by insertion and deletion: 20 forward passes.
@@ -210,6 +216,8 @@ def measure(
         (`Saliency.ranking`).
     chance
         From `chance_on`, for the same image, class and ranking.
+    is_empty
+        Whether the map shows nothing at all.
 
     Raises
     ------
@@ -230,6 +238,7 @@ def measure(
         center_score=chance.center.score,
         random_insertion=((puts.mean(0) + takes.mean(0)[::-1]) / 2).tolist(),
         random_deletion=((takes.mean(0) + puts.mean(0)[::-1]) / 2).tolist(),
+        is_empty=is_empty,
     )
 
 
@@ -286,7 +295,7 @@ def moved(ranking: Ranking, rng: np.random.Generator) -> Ranking:
     place = np.empty(GRID * GRID, np.int64)
     place[ranking] = np.arange(GRID * GRID)
     for _ in range(TRIES):
-        other = np.rot90(place.reshape(GRID, GRID), rng.integers(4))
+        other = np.rot90(place.reshape(GRID, GRID), int(rng.integers(4)))
         other = other.T if rng.integers(2) else other
         other = np.roll(other, rng.integers(GRID, size=2), (0, 1)).ravel()
         if np.corrcoef(place, other)[0, 1] < ANOTHER:

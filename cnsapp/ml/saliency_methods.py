@@ -21,10 +21,12 @@ from captum.attr import (
 )
 from captum.attr import Saliency as Gradient
 
+from cnsapp.errors import InvalidInputError
 from cnsapp.ml.predict import Predictor
 from cnsapp.ml.saliency_inputs import baseline
 
 INPUT = "input"
+MOST_WINDOWS = 5000  # of occlusion: minutes on one core
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,13 @@ def _occlusion(
     side = x.shape[-1]
     window = min(settings["window"] or max(1, side // 7), side)
     stride = min(settings["stride"] or max(1, window // 2), window)
+    n = (-(-(side - window) // stride) + 1) ** 2
+    if n > MOST_WINDOWS:
+        raise InvalidInputError(
+            f"Windows of {window} pixels in steps of {stride} are {n:,} on {side} x {side} pixels.",
+            f"Each is a look of the network; the most is {MOST_WINDOWS:,}.",
+            "Choose a larger step.",
+        )
     with torch.inference_mode():
         found = Occlusion(predictor.net).attribute(
             x.detach(), sliding_window_shapes=(x.shape[1], window, window),

@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 from cnsapp.domain.maps import clean_settings, get_method, sign_of
 from cnsapp.ml.predict import Predictor
 from cnsapp.ml.preprocess import Pixels, make_view
-from cnsapp.ml.saliency import GRID, shown_map
+from cnsapp.ml.saliency import GRID, shown_map, without_rounding
 from cnsapp.ml.saliency_methods import attribute
 
 QUICK: dict[str, dict[str, Any]] = {  # what the check needs no more of
@@ -44,7 +44,7 @@ class Randomised:
     similarities
         Mean structural similarity (SSIM) of the maps, -1 to 1, by depth.
     n_images
-        How many images were compared.
+        How many images were compared: those of which the model has a map at all.
     is_empty
         Whether the maps of random weights show nothing at all, so that nothing was compared.
     """
@@ -57,15 +57,17 @@ class Randomised:
     is_empty: bool = False
 
     @property
-    def depends_on_model(self) -> bool:
-        """Whether the map is another one when nothing of the training is left."""
-        return self.rank_correlations[-1] < SAME_MAP
+    def depends_on_model(self) -> bool | None:
+        """Whether the map is another one when nothing of the training is left; None: not known."""
+        return None if self.n_images == 0 else self.rank_correlations[-1] < SAME_MAP
 
     @property
     def verdict(self) -> str:
         """One sentence with the numbers."""
         last, n = self.rank_correlations[-1], self.n_images
         images = f"{n} image{'' if n == 1 else 's'}"
+        if n == 0:
+            return "Not known: the maps of the sample are empty, so that nothing could be compared."
         if self.is_empty:
             return f"Depends on what was learnt: with random weights the map is empty ({images})."
         if self.depends_on_model:
@@ -120,21 +122,20 @@ def compare_with_random(
     ]
     with torch.inference_mode():
         targets = [int(predictor.net(x)[0].argmax()) for x in inputs]
-    own = [
-        _cells(predictor, x, target, method, check_cancelled)
+    found = [
+        (_cells(predictor, x, target, method, check_cancelled), x, target)
         for x, target in zip(inputs, targets, strict=True)
     ]
+    shown = [(cells, x, target) for cells, x, target in found if cells.any()]  # else all differs
+    own = [cells for cells, _, _ in shown]
     ranks, likeness, maps = [], [], own
     for depth in DEPTHS:
         other = with_random_weights(predictor, depth, seed)
-        maps = [
-            _cells(other, x, target, method, check_cancelled)
-            for x, target in zip(inputs, targets, strict=True)
-        ]
+        maps = [_cells(other, x, target, method, check_cancelled) for _, x, target in shown]
         ranks.append(_mean(rank_correlation, own, maps))
         likeness.append(_mean(structural_similarity, own, maps))
     is_empty = not any(m.any() for m in maps)
-    return Randomised(method, list(DEPTHS), ranks, likeness, len(images), is_empty)
+    return Randomised(method, list(DEPTHS), ranks, likeness, len(own), is_empty)
 
 
 def with_random_weights(predictor: Predictor, depth: str = DEPTHS[-1], seed: int = 0) -> Predictor:
@@ -207,7 +208,10 @@ def _cells(
     known = {setting.name for setting in get_method(method).settings}
     wanted = {k: v for k, v in QUICK.get(method, {}).items() if k in known}
     settings = clean_settings(method, wanted)
-    raw = attribute(predictor, x, target, method, settings).raw
+    with torch.inference_mode():
+        logits = predictor.net(x)
+    found = attribute(predictor, x, target, method, settings)
+    raw = without_rounding(found, method, logits).raw
     shown, _ = shown_map(predictor, raw, sign_of(method, settings), x.shape[-1])
     cells: NDArray[np.float32] = torch.nn.functional.adaptive_avg_pool2d(shown[None, None], GRID)[
         0, 0
@@ -220,4 +224,6 @@ def _mean(
     own: Sequence[NDArray[np.float32]],
     others: Sequence[NDArray[np.float32]],
 ) -> float:
+    if not own:
+        return 0.0
     return float(np.mean([measure(a, b) for a, b in zip(own, others, strict=True)]))

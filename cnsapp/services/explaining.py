@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.backbones import BackboneFacts, timm_facts
@@ -269,16 +269,30 @@ def explain_file(
 
 
 def sample_images(store: Store, *, model_id: int, limit: int = 3) -> list[int]:
-    """Return a few images that a model answered out of fold, always the same, for its checks."""
-    with store.reading() as session:
-        return list(
-            session.scalars(
-                select(Prediction.image_id)
-                .where(Prediction.model_id == model_id, Prediction.part.is_distinct_from("test"))
-                .order_by(Prediction.image_id)
-                .limit(limit)
-            )
+    """Return a few images in use that a model answered out of fold, for its checks.
+
+    The first of each answer, and not the first of all: images often come in class by class. Where
+    the model gives fewer answers than that, the next images fill up.
+    """
+    mine = (
+        select(Prediction.image_id)
+        .join(Image, Image.id == Prediction.image_id)
+        .where(
+            Prediction.model_id == model_id,
+            Prediction.part.is_distinct_from("test"),
+            Image.status == "ok",
         )
+    )
+    firsts = mine.with_only_columns(func.min(Prediction.image_id)).group_by(Prediction.class_id)
+    with store.reading() as session:
+        apart = sorted(session.scalars(firsts))
+        if len(apart) < limit:
+            apart += session.scalars(
+                mine.where(Prediction.image_id.not_in(apart))
+                .order_by(Prediction.image_id)
+                .limit(limit - len(apart))
+            ).all()
+    return apart[:limit]
 
 
 def _checked(

@@ -18,7 +18,7 @@ from typing import Any
 from cnsapp.domain.maps import settings_sign
 from db.session import Store
 
-MAP_VERSION = 2  # raise it when maps are drawn otherwise, so that old ones are not shown
+MAP_VERSION = 3  # raise it when maps are drawn otherwise, so that old ones are not shown
 FOLDER = "saliency"
 PICTURES = {"png": ".png", "levels": "-levels.png"}
 

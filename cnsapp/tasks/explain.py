@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from cnsapp.bootstrap import App
 from cnsapp.errors import CnsError
@@ -57,7 +59,7 @@ class _Maker:
     ) -> tuple[Saliency, dict[str, Any]]:
         """Make one map; return it with its facts."""
         view = self.view(pixels)
-        with self.loaded.lock:
+        with self.loaded.lock, stopping(self.loaded.predictor.net, self.job):
             probabilities = self.loaded.predictor.predict([view])[0]
             index = (
                 int(probabilities.argmax())
@@ -85,7 +87,10 @@ class _Maker:
         with self.loaded.lock:
             model = self.loaded.predictor
             chance = chance_on(model, view, target, ranking, cancelled=stopping)
-            found = measure(model, view, target, ranking, chance, cancelled=stopping)
+            found = measure(
+                model, view, target, ranking, chance,
+                is_empty=bool(facts.get("empty")), cancelled=stopping,
+            )  # fmt: skip
         return dict(as_json(found.as_json()))
 
     def randomisation(self, pixels: Pixels, method: str) -> dict[str, Any]:
@@ -212,6 +217,16 @@ def _image(maker: _Maker, image_id: int, wishes: list[list[Any]], n_done: int, n
         done = n_done + at + 1
         maker.job.progress(done / n_all, f"{done} of {n_all} maps")
     return n_made
+
+
+@contextmanager
+def stopping(net: nn.Module, job: JobContext) -> Iterator[None]:
+    """Look before every pass of a network whether the job was stopped: a map may take minutes."""
+    hook = net.register_forward_pre_hook(lambda *_: job.check_cancelled())
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _maker(app: App, job: JobContext) -> _Maker:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnsapp.domain.maps import MAGNITUDE, SIGNED, get_method, legend
+from cnsapp.domain.maps import MAGNITUDE, POSITIVE, SIGNED, get_method, legend
 from cnsapp.ml.head_kinds import kind_of
 from cnsapp.ml.predict import Predictor
 from cnsapp.ml.saliency import Saliency
@@ -22,7 +22,12 @@ NO_EVIDENCE = (
 )
 ALL_AGAINST = "No place in this image speaks for {name}: the map shows what speaks against it."
 NO_INFLUENCE = "No place in this image changes the answer: the map is empty."
+FAINT = (
+    "Little speaks for {name}: all of it together has {share:.0%} of the weight of what speaks "
+    "against it. The strongest colour is the most in this image, however little that is."
+)
 INEXACT = 0.1  # of the change that the parts should add up to
+LITTLE = 0.05  # of the weight of what speaks against the class
 
 
 def facts_of(
@@ -62,8 +67,9 @@ def facts_of(
         "completeness": _completeness(made),
         "cells": np.round(made.cells.astype(float), 3).tolist(),
         "ranking": made.ranking.tolist(),
+        "empty": not made.raw.any(),
         "note": note,
-        "notes": [text for text in (note, *_cautions(predictor, made)) if text],
+        "notes": [text for text in (note, *_cautions(predictor, made, name)) if text],
         "faithfulness": None,
     }
 
@@ -82,7 +88,7 @@ def look_of(predictor: Predictor) -> dict[str, Any]:
 def _empty(made: Saliency, name: str) -> str:
     if made.has_positive:
         return ""
-    if made.sign == MAGNITUDE:
+    if made.sign == MAGNITUDE or not made.raw.any():
         return NO_INFLUENCE
     return (ALL_AGAINST if made.sign == SIGNED and made.scale > 0 else NO_EVIDENCE).format(
         name=name
@@ -97,8 +103,11 @@ def _completeness(made: Saliency) -> dict[str, float] | None:
     return {"error": made.delta, "change": made.change, "share": share}
 
 
-def _cautions(predictor: Predictor, made: Saliency) -> list[str]:
+def _cautions(predictor: Predictor, made: Saliency, name: str) -> list[str]:
     found = []
+    speaks_for, against = (float((s * made.raw).clip(0).sum()) for s in (1, -1))
+    if made.sign == POSITIVE and 0 < speaks_for < LITTLE * against:
+        found.append(FAINT.format(name=name, share=speaks_for / against))
     whole = _completeness(made)
     if whole is not None and whole["share"] > INEXACT:
         found.append(

@@ -5,25 +5,33 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Picture
 
 from cnsapp.bootstrap import App, open_app
 from cnsapp.cli import main
-from cnsapp.errors import InvalidInputError, NotFoundError
+from cnsapp.errors import Cancelled, InvalidInputError, NotFoundError
 from cnsapp.jobs.running import run_here
+from cnsapp.ml.saliency import explain
 from cnsapp.services import explaining, jobs
+from cnsapp.services.exclusion import exclude
 from cnsapp.services.map_files import map_key, picture_path, read_randomisation
 from cnsapp.services.models import current_model
 from cnsapp.services.training import start_training
 from cnsapp.settings import Settings
+from cnsapp.tasks.explain import stopping
+from cnsapp.tasks.explain_facts import facts_of
 from cnsapp.tasks.maps import as_levels, as_rgba, scale_colours
+from cnsapp.tasks.resources import predictor_of
 from db.models import Image
-from tests.integration.worlds import World, draw, make_world
+from tests.integration.worlds import World, add_model, draw, make_world
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +202,11 @@ def test_checks_come_behind_the_map_and_the_one_of_the_model_is_made_once(
     assert other.facts["randomisation"] == random  # of the model and method, not of the image
 
 
-def test_many_maps_can_be_checked_in_the_same_job(world: World, model_id: int) -> None:
+def test_many_maps_can_be_checked_in_the_same_job(
+    world: World, model_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app, image_id = world.app, world.image_ids[1][3]
+    monkeypatch.setattr("cnsapp.tasks.explain.sample_images", lambda *_, **__: [image_id])
     asked = explaining.request_maps(
         app, model_id=model_id, image_ids=[image_id],
         methods=["gradcam", "integrated_gradients"], checks=True,
@@ -210,6 +221,45 @@ def test_many_maps_can_be_checked_in_the_same_job(world: World, model_id: int) -
     assert first["completeness"] is None and second["completeness"]["share"] >= 0
     error = second["completeness"]["error"]
     assert second["delta"] == error
+
+
+def test_the_sample_of_a_models_check_has_every_answer_and_nothing_excluded(app: App) -> None:
+    world = make_world(app, {"liver": 4, "lung": 2}, name="sampled")
+    (liver, lung), (a, b) = world.class_ids, world.image_ids[:2]
+    model_id = add_model(
+        world, [(i, liver, liver, 0.9) for i in a] + [(i, lung, lung, 0.8) for i in b]
+    )
+    assert explaining.sample_images(app.store, model_id=model_id) == [a[0], b[0], a[1]]
+    exclude(app.store, project_id=world.project_id, image_ids=[a[0], b[0]], who="ann")
+    assert explaining.sample_images(app.store, model_id=model_id) == [a[1], b[1], a[2]]
+    assert explaining.sample_images(app.store, model_id=model_id, limit=1) == [a[1]]
+
+
+def test_a_map_that_takes_long_is_cancelled_before_its_next_look() -> None:
+    net = torch.nn.Linear(2, 2)
+
+    def stop() -> None:
+        raise Cancelled
+
+    job: Any = SimpleNamespace(check_cancelled=stop)
+    with pytest.raises(Cancelled), stopping(net, job):
+        net(torch.zeros(1, 2))
+    assert net(torch.zeros(1, 2)).shape == (1, 2)  # no hook is left
+
+
+def test_facts_say_that_nothing_or_little_is_shown(world: World) -> None:
+    model = current_model(world.app.store, project_id=world.project_id)
+    loaded = predictor_of(world.app, model).predictor
+    image = np.full((64, 64, 3), 200, np.uint8)
+    p = loaded.predict([image])[0]
+    made = explain(loaded, image, 0, "occlusion")
+    told = facts_of(model, loaded, made, p)
+    assert told["empty"] and "No place in this image changes the answer" in told["note"]
+    raw = np.full((14, 14), -1, np.float32)
+    raw[3, 3] = 2
+    told = facts_of(model, loaded, replace(made, raw=raw, has_positive=True, scale=2.0), p)
+    assert not told["empty"] and told["note"] == ""
+    assert f"Little speaks for {told['class']}" in told["notes"][0] and "1%" in told["notes"][0]
 
 
 def test_settings_have_maps_of_their_own_and_are_said(world: World, model_id: int) -> None:

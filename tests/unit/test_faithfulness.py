@@ -36,7 +36,7 @@ from cnsapp.ml.saliency_randomised import (
     structural_similarity,
     with_random_weights,
 )
-from tests.unit.small_nets import CPU, make_predictor, noise, random_stages
+from tests.unit.small_nets import CPU, linear_predictor, make_predictor, noise, random_stages
 
 SIDE = 56  # four pixels a cell
 PREPARE = Preprocessing(SIDE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -196,6 +196,14 @@ def test_a_class_without_a_chance_is_said_to_be_so() -> None:
     assert len(told["random_scores"]) == 4
 
 
+def test_an_empty_map_never_beats_chance() -> None:
+    cells = list(range(56))  # the upper rows, in which a ranking of nothing begins
+    predictor, image, rows = seeing(cells, gain=6), spots(cells), np.arange(196)
+    chance = chance_on(predictor, image, 0, rows)
+    empty = measure(predictor, image, 0, rows, chance, is_empty=True)
+    assert not empty.beats_random and empty.verdict == "No better than random: the map is empty."
+
+
 def test_the_middle_comes_first_in_a_ranking_from_the_middle() -> None:
     ranking = center_ranking()
     assert {int(i) for i in ranking[:4]} == {6 * 14 + 6, 6 * 14 + 7, 7 * 14 + 6, 7 * 14 + 7}
@@ -247,6 +255,18 @@ def test_the_check_finds_a_method_that_draws_the_image(small: Predictor) -> None
     assert drawing.rank_correlations[-1] > 0.5 and not drawing.depends_on_model
     assert "Hardly depends on what was learnt" in drawing.verdict
     assert len(drawing.similarities) == len(drawing.depths) == 3 and drawing.n_images == 1
+
+
+def test_images_without_a_map_say_nothing_of_the_model() -> None:
+    predictor, _ = linear_predictor(56)
+    weight = predictor.net.head.linear.weight  # type: ignore[union-attr]
+    with torch.no_grad():
+        weight.copy_(-weight.abs())
+    white, black = (np.full((56, 56, 3), level, np.uint8) for level in (255, 0))
+    found = compare_with_random(predictor, [white], "gradcam")  # all speaks against every class
+    assert found.n_images == 0 and found.as_json()["depends_on_model"] is None
+    assert found.verdict.startswith("Not known")
+    assert compare_with_random(predictor, [white, black], "gradcam").n_images == 1
 
 
 def test_words_of_the_check_follow_its_numbers() -> None:

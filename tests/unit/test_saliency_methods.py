@@ -306,6 +306,23 @@ def test_no_evidence_is_said_and_not_raised() -> None:
     assert not against.has_positive and (against.map < 0).all()
 
 
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.parametrize("show", ["positive", "signed"])
+def test_rounding_on_empty_glass_is_no_evidence(level: int, show: str) -> None:
+    predictor = make_predictor(random_stages("small_cnn"), BACKBONES["small_cnn"], 64)
+    image = np.full((64, 64, 3), level, np.uint8)  # a blurred copy of it is itself
+    for method in ("occlusion", "integrated_gradients"):
+        found = explain(predictor, image, 0, method, {"baseline": "blur", "show": show})
+        assert not found.map.any() and found.scale == 0 and not found.has_positive, method
+    assert explain(predictor, noise(64), 0, "occlusion").scale > 0.01
+
+
+def test_windows_that_would_take_hours_are_refused() -> None:
+    predictor, _ = linear_predictor(112)
+    with pytest.raises(CnsError, match=r"are 12,321 on 112 x 112 pixels"):
+        explain(predictor, noise(112), 0, "occlusion", {"window": 2, "stride": 1})
+
+
 def test_a_map_lies_over_what_it_shows() -> None:
     predictor, weight = linear_predictor(56)
     level = 255 if weight[1].sum() > 0 else 0
