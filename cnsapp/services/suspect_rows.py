@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.label_errors import Suspects, find_suspects
@@ -99,13 +99,15 @@ def standing(store: Store, model: ModelView, found: Ranked) -> Standing:
     """Return what was decided about the ranked images, as the database says now."""
     with store.reading() as session:
         newest = session.scalar(select(func.max(LabelEvent.id)))
-        of_project = [
+        of_classes, of_images = (
             session.scalar(select(func.max(table.id)).where(table.project_id == model.project_id))
             for table in (ClassEvent, ImageEvent)
-        ]
-        rule = consensus_rule(session, model.project_id)
-        key = (*found.key, newest, *of_project, rule)
-        made: Standing = keep(("standing", *key), lambda: _standing(session, model, found, key))
+        )
+        rules = (of_classes, consensus_rule(session, model.project_id))
+        key = (*found.key, newest, of_images, *rules)
+        made: Standing = keep(
+            ("standing", *key), lambda: _standing(session, model, found, key, rules)
+        )
     return made
 
 
@@ -170,45 +172,65 @@ def _looks(index: LooksIndex, image_ids: Ints) -> NDArray[np.float32] | None:
 
 
 def _standing(
-    session: Session, model: ModelView, found: Ranked, key: tuple[Hashable, ...]
+    session: Session,
+    model: ModelView,
+    found: Ranked,
+    key: tuple[Hashable, ...],
+    rules: tuple[Hashable, ...],
 ) -> Standing:
-    decisions: dict[int, str] = {}
-    labels: dict[int, int | None] = {}
-    touched = select(LabelEvent.image_id).where(
-        LabelEvent.id > int(model.settings.get("last_event_id", 0)),
-        LabelEvent.project_id == model.project_id,
+    """Return the standing: what other rules and classes changed, and over it what people did.
+
+    The first is asked of all images, but only where rules or classes changed.
+    """
+    differs = or_(
+        Image.current_state != "label", Image.current_class_id != Prediction.label_class_id
     )
+    touched = Image.id.in_(
+        select(LabelEvent.image_id).where(
+            LabelEvent.id > int(model.settings.get("last_event_id", 0)),
+            LabelEvent.project_id == model.project_id,
+        )
+    )
+    by_rule = keep(
+        ("by rule", *found.key, *rules), lambda: _changed(session, model, found, differs)
+    )
+    changed = {**by_rule, **_changed(session, model, found, touched)}
+    decided = {row: what for row, what in changed.items() if what is not None}
+    gone = np.zeros(len(found.image_ids), bool)
+    out = select(Image.id).where(Image.project_id == model.project_id, Image.status.in_(OUT_OF_USE))
+    gone[np.isin(found.image_ids, np.array(session.scalars(out).all(), np.int64))] = True
+    return Standing(
+        key,
+        decisions={row: what for row, (what, _) in decided.items() if what != OPEN},
+        labels={row: class_id for row, (_, class_id) in decided.items()},
+        gone=gone,
+    )
+
+
+def _changed(
+    session: Session, model: ModelView, found: Ranked, which: ColumnElement[bool]
+) -> dict[int, tuple[str, int | None] | None]:
+    """Return decision and class of today by row; None where all is as at the training."""
     statement = (
         select(
             Image.id, Image.current_state, Image.current_class_id, Image.current_event_id,
             Image.current_source, Prediction.event_id,
         )
         .join(Prediction, Prediction.image_id == Image.id)
-        .where(
-            Prediction.model_id == model.id,
-            or_(
-                Image.id.in_(touched),
-                Image.current_state != "label",  # another rule for several readers came
-                Image.current_class_id != Prediction.label_class_id,
-            ),
-        )
+        .where(Prediction.model_id == model.id, which)
     )  # fmt: skip
+    changed: dict[int, tuple[str, int | None] | None] = {}
     for image_id, state, class_id, event_id, source, before in session.execute(statement):
         row = found.place_of(image_id)
         if row is None:
             continue
         was = model.outputs[int(found.given[row])].class_id
-        is_label = state == "label" and class_id is not None
-        if class_id == was and is_label and event_id is not None and event_id <= (before or 0):
-            continue  # what was decided is taken back: the label of the training counts again
-        labels[row] = class_id if is_label else None
-        if not is_label:
-            decisions[row] = ASIDE
+        if state != "label" or class_id is None:
+            changed[row] = (ASIDE, None)
         elif class_id != was:
-            decisions[row] = CORRECTED
-        elif source not in UNSEEN:
-            decisions[row] = CONFIRMED
-    gone = np.zeros(len(found.image_ids), bool)
-    out = select(Image.id).where(Image.project_id == model.project_id, Image.status.in_(OUT_OF_USE))
-    gone[np.isin(found.image_ids, np.array(session.scalars(out).all(), np.int64))] = True
-    return Standing(key, decisions, labels, gone)
+            changed[row] = (CORRECTED, class_id)
+        elif event_id is not None and event_id <= (before or 0):
+            changed[row] = None  # what was decided is taken back: that label counts again
+        else:
+            changed[row] = (OPEN if source in UNSEEN else CONFIRMED, class_id)
+    return changed

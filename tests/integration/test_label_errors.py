@@ -263,8 +263,15 @@ def test_another_rule_for_several_readers_is_seen_at_once(world: World, model_id
     change_settings(world.app.store, project_id=world.project_id, rule=rule)
     assert shown(world, model_id) == []
     assert summary(world.app.store, model_id=model_id).n_set_aside == len(whole)
+    second = {
+        "kind": "label", "client": CLIENT, "seq": 1, "image_id": whole[0], "source": "second",
+        "action": "second:1", "class_id": world.class_ids[0],
+    }  # fmt: skip
+    record_events(world.app.store, project_id=world.project_id, annotator="Bo", events=[second])
+    assert summary(world.app.store, model_id=model_id).n_confirmed == 1  # both say the same
+    assert summary(world.app.store, model_id=model_id).n_set_aside == len(whole) - 1
     change_settings(world.app.store, project_id=world.project_id, rule=ConsensusRule())
-    assert shown(world, model_id) == whole
+    assert shown(world, model_id) == whole[1:]
 
 
 def test_who_comes_second_is_told(world: World, model_id: int) -> None:
