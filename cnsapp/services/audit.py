@@ -34,6 +34,7 @@ CHANGED = {
     "marks": "Groups, notes or other marks of images changed since.",
     "pairs": "Look-alikes were found or decided about since.",
     "columns": "Columns of metadata changed since.",
+    "looks": "Images were sorted by looks since.",
     "model": "Another model is the current one since.",
 }
 
@@ -148,7 +149,7 @@ def audit_view(store: Store, *, project_id: int) -> AuditView:
             .order_by(Job.id.desc())
             .limit(1)
         )
-        now = {} if stored is None else state_now(session, project_id)
+        now = {} if stored is None else state_now(store, session, project_id)
     job = None if job_id is None else jobs.get_job(store, job_id=job_id)
     state = _state(job, made=stored is not None)
     if stored is None:

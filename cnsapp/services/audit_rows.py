@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from cnsapp.domain.resampling import Ints
 from cnsapp.domain.together import known_groups, tied_groups, units_of
+from cnsapp.services.looks_files import find_index
 from cnsapp.services.models import current_id
 from cnsapp.services.split_rows import fold, picture_keys
 from db.deciding import consensus_rule
@@ -169,13 +170,13 @@ def read_measures(session: Session, image_ids: Sequence[int]) -> list[dict[str, 
     return [found.get(image_id, {}) for image_id in image_ids]
 
 
-def state_now(session: Session, project_id: int) -> dict[str, Any]:
+def state_now(store: Store, session: Session, project_id: int) -> dict[str, Any]:
     """Return signs of what a look rests on, by what they stand for: a change of one makes it stale.
 
     `labels`: the newest label event; `classes`: what was merged, deleted or renamed, and the rule
     that makes one label of several readers'; `images`: which are in use; `marks`: what happened
     to images beside labels (groups, notes); `pairs`: near-duplicates and what was said of them;
-    `columns`: the metadata; `model`: the current one.
+    `columns`: the metadata; `model`: the current one; `looks`: the features.
     """
     of_project = Image.project_id == project_id
     images = session.execute(
@@ -201,8 +202,10 @@ def state_now(session: Session, project_id: int) -> dict[str, Any]:
             ("labels", LabelEvent), ("marks", ImageEvent), ("classes", ClassEvent),
         )
     }  # fmt: skip
+    index = find_index(store, project_id=project_id)
     return {
         **newest,
+        "looks": None if index is None else index.version,
         "classes": _sign([newest["classes"], consensus_rule(session, project_id)]),
         "images": _sign(images),
         "pairs": _sign(pairs),

@@ -34,7 +34,9 @@ def run(app: App, job: JobContext) -> dict[str, Any]:
     job.progress(0.0, "Reading images, labels and groups")
     made_at = utc_now()
     with app.store.reading() as session:
-        state = state_now(session, job.project_id)  # before the rows: what comes between is news
+        state = state_now(
+            app.store, session, job.project_id
+        )  # before the rows: what comes between is news
     audit = read_audit_rows(app.store, project_id=job.project_id)
     job.check_cancelled()
     report = _Look(app, job, job.project_id, audit).run()

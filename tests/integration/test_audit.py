@@ -538,6 +538,9 @@ def test_a_look_knows_what_changed_since(world: World) -> None:
     metadata.add_metadata(store, project_id=project_id, csv=table)
     assert "Columns of metadata changed since." in changed()
     assert looked(world).changed == []
+    features(world)
+    assert changed() == ["Images were sorted by looks since."]
+    assert looked(world).changed == []
     change_settings(store, project_id=project_id, rule=ConsensusRule("majority", 2))
     assert changed() == ["Classes, or the rule for several readers, changed since."]
     change_settings(store, project_id=project_id, rule=ConsensusRule())
@@ -546,7 +549,7 @@ def test_a_look_knows_what_changed_since(world: World) -> None:
     assert changed() == ["Classes, or the rule for several readers, changed since."]
     damaged = max((store.root / "features" / "audit").rglob("*.json"))
     damaged.write_text("{")
-    assert "Columns of metadata changed since." in changed()  # the look before it
+    assert "Images were sorted by looks since." in changed()  # the look before it
 
 
 def test_findings_come_in_the_order_of_their_severity(world: World) -> None:
