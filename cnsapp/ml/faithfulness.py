@@ -297,10 +297,10 @@ def moved(ranking: Ranking, rng: np.random.Generator) -> Ranking:
     for _ in range(TRIES):
         other = np.rot90(place.reshape(GRID, GRID), int(rng.integers(4)))
         other = other.T if rng.integers(2) else other
-        other = np.roll(other, rng.integers(GRID, size=2), (0, 1)).ravel()
-        if np.corrcoef(place, other)[0, 1] < ANOTHER:
+        flat = np.roll(other, rng.integers(GRID, size=2), (0, 1)).ravel()
+        if np.corrcoef(place, flat)[0, 1] < ANOTHER:
             break
-    found: Ranking = np.argsort(other)
+    found: Ranking = np.argsort(flat)
     return found
 
 

@@ -100,7 +100,9 @@ def _hint(
     ]
     said = f"Labels since this model: {', '.join(parts) or 'none changed'}"
     if n and trained:
-        said += f", {100 * n / trained:.2g} % of the {trained:,} it was made from"
+        share = 100 * n / trained
+        shown = f"{share:,.0f}" if share >= 10 else f"{share:.2g}"
+        said += f", {shown} % of the {trained:,} it was made from"
     if n_test:
         said += f" ({n_test:,} of the locked test set not counted)"
     if unknown:

@@ -21,6 +21,7 @@ from cnsapp.services.projects import ClassView
 from cnsapp.services.review import Part, Truth
 from cnsapp.services.review_filter import ReviewFilter
 from cnsapp.services.review_list import Listed, list_review
+from cnsapp.services.review_own import as_own, own_rows, own_word, without_label
 from db.models import Image, LabelEvent, Prediction
 from db.queries import chunks
 from db.session import Store
@@ -131,7 +132,9 @@ def review_image(
     truth
         The labels that loss and right or wrong are of.
     only
-        What this one person did and wrote alone, where others are hidden (blind reading).
+        What this one person said, did and wrote alone, where others are hidden (blind reading):
+        no label of another, nothing that follows from one, and no neighbours but those that this
+        person labelled.
 
     Raises
     ------
@@ -144,8 +147,11 @@ def review_image(
         raise NotFoundError(f"There is no image number {image_id} in the model's project.")
     with store.reading() as session:
         today = classes_today(session, model.project_id)
-        label = _said(session, image, today)
+        word = None if only is None else own_word(session, image_id, only)
         beside = items_in_order(session, [image_id])[0]
+        image = replace(image, tags=beside.tags, noted=beside.noted, suggestion=beside.suggestion)
+        image = image if only is None else as_own(image, word)
+        label = _said(session, image, today)
         stored = session.scalar(
             select(Prediction.part).where(
                 Prediction.model_id == model_id, Prediction.image_id == image_id
@@ -153,13 +159,16 @@ def review_image(
         )
     part: Part | None = "test" if stored == "test" else "fold" if stored else None
     found = explaining.probabilities(store, model_id=model_id, image_id=image_id)
-    near, note = _neighbours(store, model, image, today, n_neighbours)
+    near, note = _neighbours(store, model, image, today, n_neighbours, only)
+    answer = _answer(store, model_id, image_id, part, truth) if part else None
+    if answer is not None and only is not None:
+        answer = without_label(answer, word)
     return ReviewImage(
         model=model,
-        image=replace(image, tags=beside.tags, noted=beside.noted, suggestion=beside.suggestion),
+        image=image,
         label=label,
         part=part,
-        answer=_answer(store, model_id, image_id, part, truth) if part else None,
+        answer=answer,
         probabilities=found.values if found else [],
         how=found.source
         if found
@@ -213,6 +222,7 @@ def _neighbours(
     image: ImageDetail,
     today: dict[int, ClassToday],
     n: int,
+    only: str | None,
 ) -> tuple[list[Neighbour], str]:
     """Return the labelled images that look most alike, and what they are worth in a sentence."""
     found: list[Neighbour] = []
@@ -225,7 +235,7 @@ def _neighbours(
             )
         except NotFoundError as error:
             return [], str(error)
-        found = _labelled(store, model, image, today, near)[:n]
+        found = _labelled(store, model, image, today, near, only)[:n]
         if len(found) == n or len(near) < at_most:
             break
     return found, CAVEAT if found else "No labelled image looks like this one."
@@ -237,10 +247,11 @@ def _labelled(
     image: ImageDetail,
     today: dict[int, ClassToday],
     near: Sequence[looks.Match],
+    only: str | None,
 ) -> list[Neighbour]:
     ids = [match.image_id for match in near]
     with store.reading() as session:
-        rows = _rows_of(session, ids)
+        rows = _rows_of(session, ids, only)
         judged = _judged(session, model, [*rows, image.id])
     mine = judged.get(image.id)
     found = []
@@ -266,7 +277,9 @@ def _labelled(
     return found
 
 
-def _rows_of(session: Session, image_ids: Sequence[int]) -> dict[int, Any]:
+def _rows_of(session: Session, image_ids: Sequence[int], only: str | None) -> dict[int, Any]:
+    if only is not None:
+        return {r.id: r for part in chunks(image_ids) for r in own_rows(session, part, only)}
     columns = (Image.id, Image.file_name, Image.sha256, Image.group_key, Image.current_class_id)
     return {
         row.id: row

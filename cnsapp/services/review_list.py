@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -21,6 +22,7 @@ from cnsapp.services.review_levels import ClassKey
 from cnsapp.services.review_rows import review_rows
 from db.session import Store
 
+END: Cursor = (inf, 2**62)  # behind every image: the way back from an empty page
 PAUSE = 30 * 60.0  # seconds without an image that divide one batch from the next
 
 
@@ -147,7 +149,7 @@ def list_review(
         n=n,
         first=start + 1 if start < end else 0,
         after=found.cursor(end - 1) if 0 < end < n else None,
-        before=found.cursor(start) if start > 0 else None,
+        before=found.cursor(start) or END if start > 0 else None,
     )
 
 

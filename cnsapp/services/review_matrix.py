@@ -20,7 +20,7 @@ from cnsapp.domain.together import known_groups
 from cnsapp.services.models import get_model
 from cnsapp.services.review_filter import EVERYTHING, Chosen, ReviewFilter, choose
 from cnsapp.services.review_levels import ClassKey
-from cnsapp.services.review_rows import resampled_together
+from cnsapp.services.review_rows import count_pairs, resampled_together
 from db.session import Store
 
 MOST_KEPT = 8
@@ -90,13 +90,18 @@ def review_matrix(store: Store, *, model_id: int, wanted: ReviewFilter) -> Revie
         found = choose(session, store, model, wanted)
         level = found.judged.level
         # metadata changes without an event, so that a filter by it is counted each time
-        sign = (str(store.root), model.id, wanted, found.judged.rows.marker, tuple(level.names))
+        sign = (
+            str(store.root), model.id, model.sha256, wanted, found.judged.rows.marker,
+            count_pairs(session, model.project_id), tuple(level.names),
+        )  # fmt: skip
         with _lock:
             kept = _kept.get(sign) if wanted.images == EVERYTHING else None
         if kept is not None:
             return kept
         together = resampled_together(session, store, model, wanted.part, found.judged.rows)
     made = _counted(found, together, model.seed)
+    if wanted.images != EVERYTHING:
+        return made
     with _lock:
         _kept[sign] = made
         while len(_kept) > MOST_KEPT:

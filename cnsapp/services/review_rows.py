@@ -25,7 +25,7 @@ from cnsapp.services.evaluation_rows import probability_table
 from cnsapp.services.models import ModelView
 from cnsapp.services.settling import NOTE
 from cnsapp.services.split_rows import fold, picture_keys
-from db.models import ClassEvent, Image, ImageEvent, LabelEvent, Prediction, Project
+from db.models import ClassEvent, Image, ImageEvent, LabelEvent, NearPair, Prediction, Project
 from db.queries import chunks
 from db.session import Store
 
@@ -120,7 +120,8 @@ def resampled_together(
     session: Session, store: Store, model: ModelView, part: str, rows: ReviewRows
 ) -> list[str | None]:
     """Return (N,) what is resampled together: groups, joined where they share a picture."""
-    key = (str(store.root), model.id, model.sha256, part, rows.marker.image_event)
+    pairs = count_pairs(session, model.project_id)  # they are found without an event
+    key = (str(store.root), model.id, model.sha256, part, rows.marker.image_event, pairs)
     with _lock:
         kept = _together.get(key)
     if kept is not None and len(kept) == len(rows.image_ids):
@@ -133,6 +134,12 @@ def resampled_together(
     made, _ = tied_groups([fold(group, folded) for group in rows.groups.tolist()], pictures)
     _keep(_together, key, made)
     return made
+
+
+def count_pairs(session: Session, project_id: int) -> int:
+    """Return how many near-duplicate pairs a project has that nobody set apart."""
+    mine = (NearPair.project_id == project_id) & (NearPair.answer != "apart")
+    return session.scalar(select(func.count()).where(mine)) or 0
 
 
 def _keep(kept: OrderedDict[Any, Any], key: object, made: object) -> None:

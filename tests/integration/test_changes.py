@@ -283,7 +283,10 @@ def test_the_hint_grows_with_the_share_of_the_labels_that_changed(
         session.execute(update(Model).values(settings={"last_event_id": 10, "n_images": 10}))
     hint = retrain_hint(store, model_id=models[0])
     assert (hint.worth, hint.share) == ("yes", 0.2)
-    assert hint.said.endswith("train again.")
+    assert "20 % of the 10" in hint.said and hint.said.endswith("train again.")
+    with store.writing() as session:
+        session.execute(update(Model).values(settings={"last_event_id": 10, "n_images": 2}))
+    assert "100 % of the 2 it was made from" in retrain_hint(store, model_id=models[0]).said
 
 
 def test_labels_of_the_test_set_are_no_reason_to_train_again(

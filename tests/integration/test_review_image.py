@@ -9,7 +9,7 @@ from sqlalchemy import insert, update
 from cnsapp.bootstrap import App
 from cnsapp.errors import NotFoundError
 from cnsapp.services import classes, exclusion, notes
-from cnsapp.services.review_image import review_image
+from cnsapp.services.review_image import Said, review_image
 from db.models import Image, ImageMeta, Prediction
 from tests.integration.test_review_list import add_predictions
 from tests.integration.worlds import World, make_world, relabel
@@ -88,6 +88,27 @@ def test_a_new_label_is_told_with_its_author_and_the_one_of_the_training(
     assert today.answer is not None and today.answer.right is True
     alone = review_image(store, model_id=model_id, image_id=image_id, only="reviewer")
     assert {entry.who for entry in alone.history.entries} == {"reviewer"}
+
+
+def test_where_others_are_hidden_nothing_tells_their_labels(world: World, model_id: int) -> None:
+    store, project = world.app.store, world.project_id
+    (a, b), (liver, lung) = world.image_ids[:2], world.class_ids
+    index_of(store, project, on_a_circle([0, 5, 10, 15, 20, 25, 60, 80]))
+    note = {"client": "a-browser", "seq": 1, "image_id": a[0], "kind": "tagged", "text": "odd"}
+    notes.record(store, project_id=project, who="ann", acts=[note])
+    found = review_image(store, model_id=model_id, image_id=a[0], only="bob")
+    assert found.label == Said("none", None, None, None, None, None)
+    assert (found.image.state, found.image.class_id, found.image.tags) == ("none", None, ())
+    answer = found.answer
+    assert answer is not None and (answer.said, answer.confidence) == (lung, 0.8)
+    assert (answer.label, answer.label_then, answer.label_now) == (None, None, None)
+    assert (answer.right, answer.loss, answer.class_id, answer.tags) == (None, None, None, ())
+    assert (found.neighbours, found.notes, list(found.history.entries)) == ([], [], [])
+    relabel(world, a[0], lung)  # by "reviewer"
+    relabel(world, b[0], liver)
+    own = review_image(store, model_id=model_id, image_id=a[0], only="reviewer")
+    assert (own.label.class_id, own.label.who, own.image.class_id) == (lung, "reviewer", lung)
+    assert [(n.image_id, n.class_id) for n in own.neighbours] == [(b[0], liver)]
 
 
 def test_an_excluded_image_is_shown_and_may_be_restored(world: World, model_id: int) -> None:

@@ -99,6 +99,25 @@ def test_wrong_right_and_a_cell(world: World, model_id: int) -> None:
     assert listed(world, model_id, show="elsewhere") == []
 
 
+def test_from_an_empty_page_there_is_a_way_back(world: World, model_id: int) -> None:
+    store, wanted = world.app.store, ReviewFilter(show="wrong", truth="current")
+    liver, lung, _ = world.class_ids
+    first = list_review(store, model_id=model_id, wanted=wanted, order="image", limit=2)
+    relabel(world, world.image_ids[2][2], liver)  # the third is right now: no second page is left
+    gone = list_review(
+        store, model_id=model_id, wanted=wanted, order="image", after=first.after, limit=2
+    )
+    assert (gone.items, gone.n, gone.first, gone.after) == ([], 2, 0, None)
+    back = list_review(
+        store, model_id=model_id, wanted=wanted, order="image", before=gone.before, limit=2
+    )
+    assert ids(back.items) == ids(first.items) == world.image_ids[0][1:3]
+    for image_id in world.image_ids[0][1:3]:
+        relabel(world, image_id, lung)
+    empty = list_review(store, model_id=model_id, wanted=wanted, after=first.after)
+    assert (empty.items, empty.n, empty.before) == ([], 0, None)
+
+
 def test_an_item_tells_what_the_model_said(world: World, model_id: int) -> None:
     liver, lung, _ = world.class_ids
     (item,) = listed(world, model_id, sure=(0.85, None), label=liver)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sklearn.metrics import balanced_accuracy_score
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from cnsapp.bootstrap import App
 from cnsapp.services import classes
@@ -15,7 +15,7 @@ from cnsapp.services.images import ImageFilter
 from cnsapp.services.review_filter import ReviewFilter
 from cnsapp.services.review_list import list_review
 from cnsapp.services.review_matrix import ReviewMatrix, review_matrix
-from db.models import Image, Prediction
+from db.models import Image, NearPair, Prediction
 from tests.integration.test_review_list import add_predictions
 from tests.integration.worlds import World, make_world, relabel
 
@@ -174,3 +174,18 @@ def test_without_groups_images_are_their_own_units(app: App) -> None:
         session.execute(update(Prediction).values(part="test"))
     one = matrix(world, model_id, part="test")
     assert (one.n, one.n_groups, one.interval) == (8, 1, None)
+
+
+def test_near_duplicates_that_are_found_later_are_resampled_together(app: App) -> None:
+    world = make_world(app, {"colon": 4, "liver": 4})
+    colon, liver = world.class_ids
+    (a, *_), (b, *_) = world.image_ids[:2]
+    said = [(i, colon, [0.9, 0.1]) for i in world.image_ids[0]]
+    model_id = add_predictions(world, said + [(i, liver, [0.4, 0.6]) for i in world.image_ids[1]])
+    with app.store.writing() as session:
+        session.execute(update(Image).values(group_key=Image.file_name))
+    assert matrix(world, model_id).n_groups == 8
+    pair = {"image_a": a, "image_b": b, "project_id": world.project_id, "similarity": 0.99}
+    with app.store.writing() as session:  # as the job does that looks for them: without an event
+        session.execute(insert(NearPair), [pair])
+    assert matrix(world, model_id).n_groups == 7
