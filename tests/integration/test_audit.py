@@ -28,7 +28,7 @@ from cnsapp.services.label_settings import change_settings
 from cnsapp.services.projects import create_project
 from cnsapp.settings import Settings
 from cnsapp.tasks import audit as task
-from cnsapp.tasks import audit_shortcuts
+from cnsapp.tasks import audit_sample, audit_shortcuts
 from db.models import Image, ImageMeta, ImageQuality, NearPair
 from db.types import utc_now
 from tests.integration.test_cli import Commands
@@ -269,7 +269,7 @@ def test_where_images_were_drawn_a_value_is_not_said_to_be_that_of_every_image(
             for image_id in world.image_ids[kind]:
                 session.add(ImageMeta(image_id=image_id, key="scanner", value=f"S{kind}",
                                       number=None, project_id=world.project_id))  # fmt: skip
-    monkeypatch.setattr(audit_shortcuts, "MOST", 60)
+    monkeypatch.setattr(audit_sample, "MOST", 60)
     (finding,) = of_kind(looked(world), "inseparable")
     assert "“lung” (S1) that was looked at has one value" in finding.sentence
     assert "by another name" in finding.advice
