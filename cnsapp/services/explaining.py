@@ -18,6 +18,7 @@ from cnsapp.domain.maps import (
     check_method,
     check_offered,
     clean_settings,
+    legend,
     offered,
 )
 from cnsapp.domain.names import name_key
@@ -135,7 +136,7 @@ def request_map(
     sha256 = _image_shas(app.store, model.project_id, [image_id])[image_id]
     target = _target(model, target_class)
     key = map_key(model.sha256, sha256, method, target, chosen, _reading(app, model))
-    facts = read_facts(app.store, key)
+    facts = _as_named_today(read_facts(app.store, key), model)
     lacks_checks = facts is not None and not is_checked(facts)
     if facts is not None and not (checks and lacks_checks):
         return MapRequest(key, True, None, facts)
@@ -332,6 +333,21 @@ def _output_for(model: ModelView, class_id: int) -> int:
         if output.class_id == class_id and class_id not in model.class_ids:
             return model.class_ids[output.places[0]]
     return class_id
+
+
+def _as_named_today(facts: dict[str, Any] | None, model: ModelView) -> dict[str, Any] | None:
+    """Return the facts of a kept map with the names that its classes have now."""
+    if facts is None or facts.get("class_ids") != model.class_ids:
+        return facts
+    then, now = str(facts["class"]), model.class_names[int(facts["target_index"])]
+    predicted = model.class_names[model.class_ids.index(facts["predicted_class_id"])]
+    facts = facts | {"class": now, "predicted": predicted}
+    if now != then:
+        said, says = f"speaks for {then}:", f"speaks for {now}:"
+        facts["legend"] = facts["legend"] | legend(str(facts["sign"]), now)
+        facts["note"] = str(facts["note"]).replace(said, says)
+        facts["notes"] = [str(text).replace(said, says) for text in facts["notes"]]
+    return facts
 
 
 def _image_shas(store: Store, project_id: int, image_ids: Sequence[int]) -> dict[int, str]:

@@ -130,6 +130,12 @@ def choose(
 
 
 def _check(wanted: ReviewFilter, order: str) -> None:
+    if any(moment is not None and moment.tzinfo is None for moment in wanted.added):
+        raise InvalidInputError(
+            "A time without a zone does not say which images came in then.",
+            "It would mean another moment on every machine.",
+            "Give it with its zone.",
+        )
     for what, value, known in (
         ("order", order, get_args(Order)),
         ("part", wanted.part, get_args(Part)),

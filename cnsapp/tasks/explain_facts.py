@@ -23,8 +23,8 @@ NO_EVIDENCE = (
 ALL_AGAINST = "No place in this image speaks for {name}: the map shows what speaks against it."
 NO_INFLUENCE = "No place in this image changes the answer: the map is empty."
 FAINT = (
-    "Little speaks for {name}: all of it together has {share:.0%} of the weight of what speaks "
-    "against it. The strongest colour is the most in this image, however little that is."
+    "Hardly anything speaks for {name}: all of it together has {share:.0%} of the weight of what "
+    "speaks against it. The strongest colour is the most in this image, however little that is."
 )
 INEXACT = 0.1  # of the change that the parts should add up to
 LITTLE = 0.05  # of the weight of what speaks against the class

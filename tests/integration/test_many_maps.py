@@ -21,6 +21,7 @@ from cnsapp.errors import Cancelled, InvalidInputError, NotFoundError
 from cnsapp.jobs.running import run_here
 from cnsapp.ml.saliency import explain
 from cnsapp.services import explaining, jobs
+from cnsapp.services.classes import rename_class
 from cnsapp.services.exclusion import exclude
 from cnsapp.services.map_files import map_key, picture_path, read_randomisation
 from cnsapp.services.models import current_model
@@ -259,7 +260,10 @@ def test_facts_say_that_nothing_or_little_is_shown(world: World) -> None:
     raw[3, 3] = 2
     told = facts_of(model, loaded, replace(made, raw=raw, has_positive=True, scale=2.0), p)
     assert not told["empty"] and told["note"] == ""
-    assert f"Little speaks for {told['class']}" in told["notes"][0] and "1%" in told["notes"][0]
+    assert (
+        f"Hardly anything speaks for {told['class']}:" in told["notes"][0]
+        and "1%" in told["notes"][0]
+    )
 
 
 def test_settings_have_maps_of_their_own_and_are_said(world: World, model_id: int) -> None:
@@ -275,6 +279,23 @@ def test_settings_have_maps_of_their_own_and_are_said(world: World, model_id: in
     assert np.array(plain.facts["cells"]).shape == (14, 14)
     with pytest.raises(InvalidInputError, match="no setting “steps”"):
         one(world, model_id, image_id, settings={"steps": 5})
+
+
+def test_a_kept_map_names_its_classes_as_they_are_called_today(world: World, model_id: int) -> None:
+    image_id, (liver, _) = world.image_ids[1][5], world.class_ids[:2]
+    plain = one(world, model_id, image_id, target_class=liver)
+    assert plain.facts["legend"]["high"] == "most evidence for liver"
+    rename_class(world.app.store, class_id=liver, name="hepatic tissue", who="ann")
+    try:
+        asked = explaining.request_map(
+            world.app, model_id=model_id, image_id=image_id, target_class=liver
+        )
+    finally:
+        rename_class(world.app.store, class_id=liver, name="liver", who="ann")
+    assert asked.ready and asked.key == plain.key
+    assert asked.facts["class"] == "hepatic tissue"
+    assert asked.facts["legend"]["high"] == "most evidence for hepatic tissue"
+    assert asked.facts["legend"]["colours"] == plain.facts["legend"]["colours"]
 
 
 def test_what_is_not_valid_for_a_model_is_refused_with_the_reason(

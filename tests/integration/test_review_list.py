@@ -374,6 +374,8 @@ def test_what_there_is_not_is_refused_in_words(
         listed(world, model_id, **wanted)
     with pytest.raises(InvalidInputError, match="A page of 0 images"):
         list_review(world.app.store, model_id=model_id, wanted=ReviewFilter(), limit=0)
+    with pytest.raises(InvalidInputError, match="without a zone"):
+        listed(world, model_id, added=(None, utc_now().replace(tzinfo=None)))
     with pytest.raises(InvalidInputError, match="order “odd”"):
         listed(world, model_id, "odd")  # type: ignore[arg-type]
 
