@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from cnsapp.ml.saliency_network import check_valid
 Map = NDArray[np.float32]
 GRID = 14  # cells a side in which maps are compared
 READABLE = 32  # places a side to which maps of single pixels are averaged
-ROUNDING = 1e-4  # of the largest logit: less is what is left of rounding, and not evidence
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Saliency:
         zero speaks against it; `magnitude` 0 to 1, influence in either direction.
     raw
         (h, w) float32, before scaling: at cell size for Grad-CAM, else at network size. Negative
-        values speak against the class, except in methods without a sign. All zeros where there was
-        nothing but rounding, as on empty glass under occlusion.
+        values speak against the class, except in methods without a sign. All zeros where the image
+        is what it is compared with, as empty glass and its blur.
     method
         A key of `cnsapp.domain.maps.METHODS`.
     layer
@@ -115,9 +114,8 @@ def explain(
     check_valid(predictor, method)
     x = _input(predictor, image, target_index)
     with torch.inference_mode():
-        logits = predictor.net(x).float()
-        probability = float(logits.softmax(1)[0, target_index])
-    found = without_rounding(attribute(predictor, x, target_index, method, chosen), method, logits)
+        probability = float(predictor.net(x).softmax(1)[0, target_index])
+    found = attribute(predictor, x, target_index, method, chosen)
     sign = sign_of(method, chosen)
     shown, scale = shown_map(predictor, found.raw, sign, x.shape[-1])
     cells = adaptive_avg_pool2d(shown[None, None], GRID)[0, 0]
@@ -211,19 +209,6 @@ def _at_input_size(predictor: Predictor, values: torch.Tensor, side: int) -> tor
         return values
     coarse = adaptive_avg_pool2d(values[None, None], READABLE)
     return interpolate(coarse, size=(side, side), mode="bilinear", align_corners=False)[0, 0]
-
-
-def without_rounding(found: Attribution, method: str, logits: torch.Tensor) -> Attribution:
-    """Return the values, or zeros where all of them together do not move the answer.
-
-    Scaled to its largest value, rounding would look like evidence. Occlusion gives the change of
-    the logit at every place; the values of other methods add up to one.
-    """
-    size = found.raw.abs()
-    whole = float(size.max() if method == "occlusion" else size.sum())
-    if whole > ROUNDING * max(1.0, float(logits.abs().max())):
-        return found
-    return replace(found, raw=torch.zeros_like(found.raw))
 
 
 def _ranking(

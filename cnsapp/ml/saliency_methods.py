@@ -26,6 +26,7 @@ from cnsapp.ml.predict import Predictor
 from cnsapp.ml.saliency_inputs import baseline
 
 INPUT = "input"
+ROUNDING = 1e-4  # of normalised input, where one of 256 gray levels is a hundredth or more
 MOST_WINDOWS = 5000  # of occlusion: minutes on one core
 
 
@@ -184,9 +185,21 @@ def attribute(
     settings
         All settings of the method (`clean_settings`).
     """
+    if "baseline" in settings and _is_baseline(predictor, x, settings["baseline"]):
+        promised = None if method == "occlusion" else 0.0
+        return Attribution(torch.zeros(x.shape[2:]), INPUT, promised, promised)
     with torch.enable_grad():
         given = x.detach().clone().requires_grad_()
         return _CALLS[method](predictor, given, target, settings)
+
+
+def _is_baseline(predictor: Predictor, x: torch.Tensor, kind: str) -> bool:
+    """Say whether an image differs from its baseline by rounding alone, as empty glass does.
+
+    Scaled to its largest value, rounding would look like evidence.
+    """
+    start = baseline(x.detach(), kind, predictor.preprocessing)
+    return float((x.detach() - start).abs().max()) < ROUNDING
 
 
 def _plain(found: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 from cnsapp.domain.maps import clean_settings, get_method, sign_of
 from cnsapp.ml.predict import Predictor
 from cnsapp.ml.preprocess import Pixels, make_view
-from cnsapp.ml.saliency import GRID, shown_map, without_rounding
+from cnsapp.ml.saliency import GRID, shown_map
 from cnsapp.ml.saliency_methods import attribute
 
 QUICK: dict[str, dict[str, Any]] = {  # what the check needs no more of
@@ -208,10 +208,7 @@ def _cells(
     known = {setting.name for setting in get_method(method).settings}
     wanted = {k: v for k, v in QUICK.get(method, {}).items() if k in known}
     settings = clean_settings(method, wanted)
-    with torch.inference_mode():
-        logits = predictor.net(x)
-    found = attribute(predictor, x, target, method, settings)
-    raw = without_rounding(found, method, logits).raw
+    raw = attribute(predictor, x, target, method, settings).raw
     shown, _ = shown_map(predictor, raw, sign_of(method, settings), x.shape[-1])
     cells: NDArray[np.float32] = torch.nn.functional.adaptive_avg_pool2d(shown[None, None], GRID)[
         0, 0
