@@ -299,7 +299,8 @@ def _notes(found: Ranked, now: Standing) -> list[str]:
     if not found.suspects.has_neighbours:
         said.append(
             "Only the model was asked, of all images or most: they were not sorted by looks yet "
-            "(Label → Looks, or the command `looks`). With their nearest neighbours the list is better; without them "
-            "the number expected is too high, since the model's own mistakes are in it."
+            "(Label → Looks, or the command `looks`). With their nearest neighbours the list is "
+            "better; without them the number expected is too high, since the model's own mistakes "
+            "are in it."
         )
     return said
