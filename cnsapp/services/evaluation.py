@@ -6,9 +6,7 @@ any column. What was computed is kept until labels, classes or groups change.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -32,6 +30,7 @@ from cnsapp.domain.slices import Slice, by_value
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.evaluation_rows import Rows, read_rows
 from cnsapp.services.evaluation_values import Column, list_columns, read_values
+from cnsapp.services.kept import Kept
 from cnsapp.services.models import ModelView, get_model
 from cnsapp.services.review import Truth
 from cnsapp.services.split_uses import look
@@ -45,8 +44,7 @@ PARTS: tuple[Part, ...] = ("fold", "test")
 MOST_KEPT = 3  # evaluations in memory, the latest ones: of 100,000 images 20 MB each
 VALIDATION = "validation images"  # what a network's temperature was fitted on
 PSEUDO_FOLDS = 5  # where all images were held out at once, the temperature is fitted across these
-_kept: OrderedDict[Hashable, Any] = OrderedDict()
-_lock = threading.Lock()
+_kept: Kept[Any] = Kept(3 * MOST_KEPT)  # rows, figures and slices of each
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def evaluate_model(
             raise _nothing_to_score(model, part)
         column = None if by is None else _column(session, model, by)
         sign = (str(store.root), *_sign(session, model, truth), part)
-        rows = _once(("rows", *sign), lambda: read_rows(session, model, part, truth))
+        rows = _kept.get(("rows", *sign), lambda: read_rows(session, model, part, truth))
         values = None if column is None else read_values(session, model, column, rows)
         of_project = LabelClass.project_id == model.project_id
         classes = session.execute(select(LabelClass.id, LabelClass.parent).where(of_project)).all()
@@ -133,12 +131,12 @@ def evaluate_model(
     if part == "test" and model.split_id is not None:
         look(store, split_id=model.split_id, model_id=model.id, who=who, purpose="evaluated")
     systems = _systems(model, parents)
-    found: Evaluated = _once(
+    found: Evaluated = _kept.get(
         ("all", *sign, systems), lambda: _evaluated(model, rows, part, truth, systems)
     )
     if column is None or values is None:
         return found
-    slices = _once(
+    slices = _kept.get(
         ("by", *sign, column.name, hash(tuple(values))),
         lambda: by_value(
             rows.true, rows.said, len(model.outputs), values, rows.together, seed=model.seed
@@ -203,20 +201,6 @@ def _sign(session: Session, model: ModelView, truth: Truth) -> tuple[Hashable, .
     ]
     outputs = tuple((o.class_id, o.name, o.color, o.places) for o in model.outputs)
     return (model.id, truth, newest_label, *of_project, outputs, _temperature(model))
-
-
-def _once(key: Hashable, make: Callable[[], Any]) -> Any:
-    """Return what was made for this key, or make it: a rerun of a page computes nothing."""
-    with _lock:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
-    made = make()  # outside the lock: others read what they have meanwhile
-    with _lock:
-        _kept[key] = made
-        while len(_kept) > 3 * MOST_KEPT:  # rows, figures and slices of each
-            _kept.popitem(last=False)
-    return made
 
 
 def _systems(model: ModelView, parents: dict[int, str | None]) -> tuple[str, ...] | None:

@@ -10,19 +10,8 @@ from typing import Any
 from sqlalchemy import func, select
 
 from cnsapp.bootstrap import App
-from cnsapp.domain.backbones import BackboneFacts, timm_facts
-from cnsapp.domain.maps import (
-    EVERYWHERE,
-    METHODS,
-    Offer,
-    check_method,
-    check_offered,
-    clean_settings,
-    legend,
-    offered,
-)
-from cnsapp.domain.names import name_key
-from cnsapp.errors import CnsError, InvalidInputError, NotFoundError
+from cnsapp.domain.maps import check_method
+from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services import jobs
 from cnsapp.services.explaining_sure import (
     Probabilities,
@@ -30,10 +19,17 @@ from cnsapp.services.explaining_sure import (
     map_probabilities,
     probabilities,
 )
-from cnsapp.services.images import reading_rule
-from cnsapp.services.map_files import map_key, read_facts, read_look, reading_sign
-from cnsapp.services.models import ModelView, check_model_file, get_model
-from cnsapp.weights_files import get_facts
+from cnsapp.services.map_choices import (
+    as_named_today,
+    checked_settings,
+    class_named,
+    methods,
+    methods_for,
+    reading_of,
+    target_of,
+)
+from cnsapp.services.map_files import map_key, read_facts
+from cnsapp.services.models import check_model_file, get_model
 from db.models import Image, Job, Prediction
 from db.queries import chunks
 from db.session import Store
@@ -79,28 +75,6 @@ class MapsRequest:
     job_id: int | None
 
 
-def methods() -> list[tuple[str, str, str]]:
-    """Return the kinds of map that are valid for every model, as (id, title, note)."""
-    return [(m.id, m.title, m.note) for m in METHODS if m.where == EVERYWHERE]
-
-
-def methods_for(app: App, *, model_id: int) -> list[Offer]:
-    """Return every kind of map, with one sentence why it is not offered for a model, or ""."""
-    model = get_model(app.store, model_id=model_id)
-    return offered(*_network(app, model))
-
-
-def _network(app: App, model: ModelView) -> tuple[BackboneFacts, str, bool | None, bool | None]:
-    """Return facts of the network, kind of the head, and what the worker saw of its ReLUs."""
-    look = read_look(app.store, model.sha256) or {}
-    try:
-        facts = get_facts(model.backbone, app.store.path("weights"))
-    except CnsError:  # the card of a lab's own weights is gone; a fine-tuned model does without
-        facts = timm_facts(model.backbone)
-    head = str(look.get("head") or model.metrics.get("head", "linear"))
-    return facts, head, look.get("relu_layers_only"), look.get("relu_layers_shared")
-
-
 def request_map(
     app: App,
     *,
@@ -132,11 +106,11 @@ def request_map(
         model's file is missing or altered.
     """
     model = get_model(app.store, model_id=model_id)
-    chosen = _checked(app, model, method, settings)
+    chosen = checked_settings(app, model, method, settings)
     sha256 = _image_shas(app.store, model.project_id, [image_id])[image_id]
-    target = _target(model, target_class)
-    key = map_key(model.sha256, sha256, method, target, chosen, _reading(app, model))
-    facts = _as_named_today(read_facts(app.store, key), model)
+    target = target_of(model, target_class)
+    key = map_key(model.sha256, sha256, method, target, chosen, reading_of(app, model))
+    facts = as_named_today(read_facts(app.store, key), model)
     lacks_checks = facts is not None and not is_checked(facts)
     if facts is not None and not (checks and lacks_checks):
         return MapRequest(key, True, None, facts)
@@ -189,8 +163,10 @@ def request_maps(
         As `request_map`; or there are more than `MOST_MAPS`.
     """
     model = get_model(app.store, model_id=model_id)
-    chosen = {m: _checked(app, model, m, (settings or {}).get(m)) for m in dict.fromkeys(methods)}
-    classes = list(dict.fromkeys(_target(model, target) for target in targets))
+    chosen = {
+        m: checked_settings(app, model, m, (settings or {}).get(m)) for m in dict.fromkeys(methods)
+    }
+    classes = list(dict.fromkeys(target_of(model, target) for target in targets))
     n = len(image_ids) * len(chosen) * len(classes)
     if n > MOST_MAPS:
         raise InvalidInputError(
@@ -198,7 +174,7 @@ def request_maps(
             f"The worker would be busy for hours; the most is {MOST_MAPS:,}.",
             "Choose fewer images, methods or classes.",
         )
-    shas, reading = _image_shas(app.store, model.project_id, image_ids), _reading(app, model)
+    shas, reading = _image_shas(app.store, model.project_id, image_ids), reading_of(app, model)
     wishes = [
         MapWish(i, m, t, map_key(model.sha256, shas[i], m, t, chosen[m], reading))
         for i in dict.fromkeys(image_ids)
@@ -250,8 +226,8 @@ def explain_file(
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}.", "", "Check the path.")
     model = get_model(app.store, model_id=model_id, project_id=project_id)
-    chosen = _checked(app, model, method, settings)
-    target_class = None if target is None else _class_named(model, target)
+    chosen = checked_settings(app, model, method, settings)
+    target_class = None if target is None else class_named(model, target)
     check_model_file(app, model_id=model_id)
     return jobs.submit_job(
         app.store,
@@ -296,60 +272,6 @@ def sample_images(store: Store, *, model_id: int, limit: int = 3) -> list[int]:
     return apart[:limit]
 
 
-def _checked(
-    app: App, model: ModelView, method: str, settings: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return all settings of a method that is valid for a model."""
-    check_method(method)
-    check_offered(method, *_network(app, model))
-    return clean_settings(method, settings)
-
-
-def _reading(app: App, model: ModelView) -> str:
-    """Return the sign of how images are read for a model: as when it was trained."""
-    stored = model.settings.get("reading")
-    if stored is None:
-        stored = reading_rule(app.store, project_id=model.project_id).as_json()
-    return reading_sign(stored)
-
-
-def _target(model: ModelView, target_class: int | None) -> int | None:
-    """Return a class of today as the model itself names it; raise when it knows no such class."""
-    if target_class is None:
-        return None
-    found = _output_for(model, target_class)
-    if found not in model.class_ids:
-        raise InvalidInputError(
-            f"The model “{model.name}” does not know this class.",
-            "There is no evidence for it to show.",
-            f"Choose one of: {', '.join(output.name for output in model.outputs)}.",
-        )
-    return found
-
-
-def _output_for(model: ModelView, class_id: int) -> int:
-    """Return the class by which the model itself answers for a class of today."""
-    for output in model.outputs:
-        if output.class_id == class_id and class_id not in model.class_ids:
-            return model.class_ids[output.places[0]]
-    return class_id
-
-
-def _as_named_today(facts: dict[str, Any] | None, model: ModelView) -> dict[str, Any] | None:
-    """Return the facts of a kept map with the names that its classes have now."""
-    if facts is None or facts.get("class_ids") != model.class_ids:
-        return facts
-    then, now = str(facts["class"]), model.class_names[int(facts["target_index"])]
-    predicted = model.class_names[model.class_ids.index(facts["predicted_class_id"])]
-    facts = facts | {"class": now, "predicted": predicted}
-    if now != then:
-        said, says = f"speaks for {then}:", f"speaks for {now}:"
-        facts["legend"] = facts["legend"] | legend(str(facts["sign"]), now)
-        facts["note"] = str(facts["note"]).replace(said, says)
-        facts["notes"] = [str(text).replace(said, says) for text in facts["notes"]]
-    return facts
-
-
 def _image_shas(store: Store, project_id: int, image_ids: Sequence[int]) -> dict[int, str]:
     found: dict[int, str] = {}
     with store.reading() as session:
@@ -374,14 +296,3 @@ def _job_of(store: Store, project_id: int, key: str) -> int | None:
             )
         )
         return next((job_id for job_id, payload in rows if payload.get("key") == key), None)
-
-
-def _class_named(model: ModelView, name: str) -> int:
-    for output in model.outputs:
-        if name_key(output.name) == name_key(name):
-            return _output_for(model, output.class_id)
-    raise InvalidInputError(
-        f"The model “{model.name}” does not know a class “{name}”.",
-        "",
-        f"Choose one of: {', '.join(output.name for output in model.outputs)}.",
-    )

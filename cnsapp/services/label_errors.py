@@ -25,7 +25,7 @@ from cnsapp.services.suspect_rows import (
     CORRECTED,
     Ranked,
     Standing,
-    keep,
+    kept,
     ranked,
     standing,
 )
@@ -111,7 +111,7 @@ def summary(store: Store, *, model_id: int, project_id: int | None = None) -> Su
     """
     model, found, now = _read(store, model_id, project_id)
     names = tuple(output.name for output in model.outputs)
-    made: Summary = keep(("summary", *now.key, names), lambda: _summary(model, found, now))
+    made: Summary = kept.get(("summary", *now.key, names), lambda: _summary(model, found, now))
     return made
 
 

@@ -6,8 +6,6 @@ suggestion that was accepted is no opinion of its own: two who accept one model 
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
+from cnsapp.services.kept import Kept
 from db.deciding import Meanings, class_meanings, is_void
 from db.models import AnnotatorLabel, ClassEvent, Image, ImageEvent, LabelEvent, Reading
 from db.queries import chunks
@@ -130,8 +129,7 @@ def _as_table(said: dict[tuple[int, str], int], groups: dict[int, str | None]) -
     )
 
 
-_answers: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
-_lock = threading.Lock()
+_answers: Kept[Any] = Kept(KEPT)
 
 
 def kept(store: Store, project_id: int, what: tuple[Hashable, ...], make: Callable[[], T]) -> T:
@@ -146,14 +144,5 @@ def kept(store: Store, project_id: int, what: tuple[Hashable, ...], make: Callab
             select(func.count(), func.max(Reading.id)).where(Reading.project_id == project_id)
         ).one()
     key = (str(store.engine.url), project_id, *newest, *readings, *what)
-    with _lock:
-        if key in _answers:
-            _answers.move_to_end(key)
-            found: T = _answers[key]
-            return found
-    made = make()
-    with _lock:
-        _answers[key] = made
-        while len(_answers) > KEPT:
-            _answers.popitem(last=False)
-    return made
+    found: T = _answers.get(key, make)
+    return found

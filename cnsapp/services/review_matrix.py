@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, replace
-from threading import Lock
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from cnsapp.domain.metrics import (
 )
 from cnsapp.domain.resampling import Floats, Ints
 from cnsapp.domain.together import known_groups
+from cnsapp.services.kept import Kept
 from cnsapp.services.models import get_model
 from cnsapp.services.review_filter import EVERYTHING, Chosen, ReviewFilter, choose
 from cnsapp.services.review_levels import ClassKey
@@ -24,8 +23,7 @@ from cnsapp.services.review_rows import count_pairs, resampled_together
 from db.session import Store
 
 MOST_KEPT = 8
-_lock = Lock()
-_kept: OrderedDict[tuple[object, ...], ReviewMatrix] = OrderedDict()
+_kept: Kept[ReviewMatrix] = Kept(MOST_KEPT)
 
 
 @dataclass(frozen=True)
@@ -94,18 +92,13 @@ def review_matrix(store: Store, *, model_id: int, wanted: ReviewFilter) -> Revie
             str(store.root), model.id, model.sha256, wanted, found.judged.rows.marker,
             count_pairs(session, model.project_id), tuple(level.names),
         )  # fmt: skip
-        with _lock:
-            kept = _kept.get(sign) if wanted.images == EVERYTHING else None
+        kept = _kept.look(sign) if wanted.images == EVERYTHING else None
         if kept is not None:
             return kept
         together = resampled_together(session, store, model, wanted.part, found.judged.rows)
     made = _counted(found, together, model.seed)
-    if wanted.images != EVERYTHING:
-        return made
-    with _lock:
-        _kept[sign] = made
-        while len(_kept) > MOST_KEPT:
-            _kept.popitem(last=False)
+    if wanted.images == EVERYTHING:
+        _kept.put(sign, made)
     return made
 
 

@@ -8,10 +8,8 @@ images only those that something happened to are read again.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from sqlalchemy.orm import Session
 from cnsapp.domain.resampling import Floats, Ints
 from cnsapp.domain.together import tied_groups
 from cnsapp.services.evaluation_rows import probability_table
+from cnsapp.services.kept import Kept
 from cnsapp.services.models import ModelView
 from cnsapp.services.settling import NOTE
 from cnsapp.services.split_rows import fold, picture_keys
@@ -96,23 +95,21 @@ class ReviewRows:
         return np.asarray(at[self.image_ids[at] == asked], np.int64)
 
 
-_lock = Lock()
-_rows: OrderedDict[Key, ReviewRows] = OrderedDict()
-_together: OrderedDict[tuple[object, ...], list[str | None]] = OrderedDict()
+_rows: Kept[ReviewRows] = Kept(MOST_KEPT)
+_together: Kept[list[str | None]] = Kept(MOST_KEPT)
 
 
 def review_rows(session: Session, store: Store, model: ModelView, part: str) -> ReviewRows:
     """Return a model's predictions of a part (`fold` or `test`), their images as they are now."""
     key = (str(store.root), model.id, model.sha256, part)
-    with _lock:
-        kept = _rows.get(key)
+    kept = _rows.look(key)
     marker = _marker(session, model.project_id)  # before the rows: what comes later is read again
     if kept is not None and kept.marker == marker:
         return kept
     made = _followed(session, model, kept, marker) if kept is not None else None
     if made is None:
         made = _read(session, model, part, marker, kept)
-    _keep(_rows, key, made)
+    _rows.put(key, made)
     return made
 
 
@@ -122,8 +119,7 @@ def resampled_together(
     """Return (N,) what is resampled together: groups, joined where they share a picture."""
     pairs = count_pairs(session, model.project_id)  # they are found without an event
     key = (str(store.root), model.id, model.sha256, part, rows.marker.image_event, pairs)
-    with _lock:
-        kept = _together.get(key)
+    kept = _together.look(key)
     if kept is not None and len(kept) == len(rows.image_ids):
         return kept
     named = session.execute(_of_part(model, part, Image.id, Image.sha256))
@@ -132,7 +128,7 @@ def resampled_together(
     pictures = picture_keys(session, model.project_id, ids, [shas[i] for i in ids])
     folded: dict[str, str] = {}
     made, _ = tied_groups([fold(group, folded) for group in rows.groups.tolist()], pictures)
-    _keep(_together, key, made)
+    _together.put(key, made)
     return made
 
 
@@ -140,14 +136,6 @@ def count_pairs(session: Session, project_id: int) -> int:
     """Return how many near-duplicate pairs a project has that nobody set apart."""
     mine = (NearPair.project_id == project_id) & (NearPair.answer != "apart")
     return session.scalar(select(func.count()).where(mine)) or 0
-
-
-def _keep(kept: OrderedDict[Any, Any], key: object, made: object) -> None:
-    with _lock:
-        kept[key] = made
-        kept.move_to_end(key)
-        while len(kept) > MOST_KEPT:
-            kept.popitem(last=False)
 
 
 def _marker(session: Session, project_id: int) -> Marker:

@@ -8,8 +8,6 @@ images that would make people wait, and the answer says so.
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +20,7 @@ from sqlalchemy.orm import Session
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.filtering import ImageFilter, Span, page_of_ids
 from cnsapp.services.images import ImagePage, items_in_order, list_images
+from cnsapp.services.kept import Kept
 from cnsapp.services.looks import vectors
 from db.models import (
     AnnotatorLabel,
@@ -131,27 +130,7 @@ def _window(ids: Ids, cursor: int | None, *, forwards: bool, limit: int) -> tupl
     return max(0, place - limit), place, len(ids)
 
 
-class _Kept:
-    """The last few orders, each with what it was worked out from."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._orders: OrderedDict[object, Ids] = OrderedDict()
-
-    def get(self, sign: object, make: Callable[[], Ids]) -> Ids:
-        with self._lock:
-            if sign in self._orders:
-                self._orders.move_to_end(sign)
-                return self._orders[sign]
-        made = make()  # outside the lock: another person's list must not wait for this one
-        with self._lock:
-            self._orders[sign] = made
-            while len(self._orders) > KEPT:
-                self._orders.popitem(last=False)
-        return made
-
-
-_kept = _Kept()
+_kept: Kept[Ids] = Kept(KEPT)
 
 
 def _in_order(

@@ -7,9 +7,7 @@ they decided lies over it and is read anew after each label.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +19,7 @@ from sqlalchemy.orm import Session
 from cnsapp.domain.label_errors import Suspects, find_suspects
 from cnsapp.domain.resampling import Floats, Ints, unit_numbers
 from cnsapp.services.evaluation_rows import read_rows
+from cnsapp.services.kept import Kept
 from cnsapp.services.looks_files import LooksIndex, find_index
 from cnsapp.services.models import ModelView
 from db.deciding import consensus_rule
@@ -31,8 +30,7 @@ MOST_KEPT = 3  # rankings in memory, the latest ones: of 100,000 images 50 MB ea
 OUT_OF_USE = ("excluded", "missing", "changed")
 UNSEEN = ("import", "bulk")  # sources of labels that say the same again without a look at the image
 OPEN, CONFIRMED, CORRECTED, ASIDE = "", "confirmed", "corrected", "set aside"
-_kept: OrderedDict[Hashable, Any] = OrderedDict()
-_lock = threading.Lock()
+kept: Kept[Any] = Kept(3 * MOST_KEPT)  # a ranking, and what was made of it
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def ranked(store: Store, model: ModelView) -> Ranked:
     outputs = tuple((output.class_id, output.places, output.deleted) for output in model.outputs)
     version = index.version if index is not None else ""
     key = (str(store.root), model.id, model.sha256, outputs, version)
-    made: Ranked = keep(("ranked", *key), lambda: _ranked(store, model, index, key))
+    made: Ranked = kept.get(("ranked", *key), lambda: _ranked(store, model, index, key))
     return made
 
 
@@ -105,23 +103,9 @@ def standing(store: Store, model: ModelView, found: Ranked) -> Standing:
         )
         rules = (of_classes, consensus_rule(session, model.project_id))
         key = (*found.key, newest, of_images, *rules)
-        made: Standing = keep(
+        made: Standing = kept.get(
             ("standing", *key), lambda: _standing(session, model, found, key, rules)
         )
-    return made
-
-
-def keep(key: Hashable, make: Callable[[], Any]) -> Any:
-    """Return what was made for this key, or make it."""
-    with _lock:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
-    made = make()  # outside the lock: others read what they have meanwhile
-    with _lock:
-        _kept[key] = made
-        while len(_kept) > 3 * MOST_KEPT:
-            _kept.popitem(last=False)
     return made
 
 
@@ -191,7 +175,7 @@ def _standing(
             LabelEvent.project_id == model.project_id,
         )
     )
-    by_rule = keep(
+    by_rule = kept.get(
         ("by rule", *found.key, *rules), lambda: _changed(session, model, found, differs)
     )
     changed = {**by_rule, **_changed(session, model, found, touched)}

@@ -14,7 +14,7 @@ from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services.class_names import Output
 from cnsapp.services.images import ImageItem, items_in_order
 from cnsapp.services.models import ModelView, get_model
-from cnsapp.services.suspect_rows import Ranked, Standing, keep, ranked, standing
+from cnsapp.services.suspect_rows import Ranked, Standing, kept, ranked, standing
 from db.session import Store
 
 SHOWN, KINDS, MOST = 12, 6, 100
@@ -91,7 +91,7 @@ def class_gallery(
     place = _place(model, class_id)
     found = ranked(store, model)
     now = standing(store, model, found)
-    chosen: _Chosen = keep(
+    chosen: _Chosen = kept.get(
         ("gallery", *now.key, class_id, n, n_prototypes, seed),
         lambda: _choose(found, now, model, place, n, n_prototypes, seed),
     )

@@ -435,7 +435,7 @@ def test_many_images_are_sorted_as_few_are(
     store: Store, world: tuple[int, list[Row]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def orders() -> dict[str, list[int]]:
-        sorting._kept._orders.clear()
+        sorting._kept.clear()
         pages = {
             by: sorting.sorted_images(
                 store, project_id=world[0], filter=ImageFilter(), order=sorting.Order(by), limit=200

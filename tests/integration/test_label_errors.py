@@ -145,7 +145,7 @@ def test_pages_go_on_where_the_last_ended_while_people_decide(world: World, mode
 def test_a_ranking_made_anew_is_the_same(world: World, model_id: int) -> None:
     with_looks(world)
     first = list_suspects(world.app.store, model_id=model_id, show="all")
-    suspect_rows._kept.clear()  # as after a restart
+    suspect_rows.kept.clear()  # as after a restart
     assert list_suspects(world.app.store, model_id=model_id, show="all") == first
 
 
@@ -343,7 +343,7 @@ def test_answers_of_the_locked_test_set_are_not_among_them(world: World, model_i
         session.execute(
             update(Prediction).where(Prediction.image_id == one).values(part="test", fold=None)
         )
-    suspect_rows._kept.clear()  # a test set is not made from folds; here it is
+    suspect_rows.kept.clear()  # a test set is not made from folds; here it is
     assert one not in shown(world, model_id, show="all")
     with pytest.raises(NotFoundError, match="not among those that model “quick 1” was held out"):
         confirm(store, model_id=model_id, image_id=one, who="Ada", client=CLIENT, seq=1)
