@@ -192,6 +192,17 @@ class Finetuner:
         self._at = None
         return tested
 
+    @property
+    def chosen(self) -> dict[str, float | int | str]:
+        """What the run uses where a dial leaves the choice to it, by the dial's name."""
+        return {
+            "learning_rate": self._highest_rate,
+            "frozen_stages": self.base.n_still,
+            "batch_size": self.limits.batch_size,
+            "image_size": self.data.size,
+            "precision": self.base.precision,
+        }
+
     # -- an epoch -------------------------------------------------------------------------------
 
     def _learn(self, epoch: int) -> None:

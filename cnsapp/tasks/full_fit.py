@@ -139,6 +139,7 @@ class Fitting:
                 "n_train": len(self._part.train),
                 "n_validation": len(self._part.validation),
                 "notes": list(network.notes),
+                "chosen": self._tuner.chosen,
             },
         )
 

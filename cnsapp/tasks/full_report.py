@@ -172,6 +172,7 @@ def metrics_of(
         ],
         "images_per_second": round(float(np.median(fast)), 2) if fast else None,
         "image_size": run.size,
+        "chosen": published.facts["chosen"],
         "n_trained": published.facts["n_train"],
         "n_validation": published.facts["n_validation"],
         "test": None,

@@ -47,7 +47,7 @@ class Telling:
         done = report.batch / max(report.n_batches, 1)
         self._job.progress(
             self._fraction(report.epoch - 1 + done),
-            f"{self._where()}epoch {report.epoch} of {self._n_epochs}: batch {report.batch} of "
+            f"{self._where()} {report.epoch} of {self._n_epochs}: batch {report.batch} of "
             f"{report.n_batches}, loss {report.loss:.3f}",
         )
         now = time.monotonic()
@@ -70,7 +70,7 @@ class Telling:
         self._next_point = 0.0
         score = record.validation_balanced_accuracy
         said = "not defined" if score is None else f"{score:.3f}"
-        line = f"{self._where()}epoch {record.epoch}: validation balanced accuracy {said}"
+        line = f"{self._where()} {record.epoch}: validation balanced accuracy {said}"
         if record.train_loss is not None:
             line += f", loss {record.train_loss:.3f} (validation {record.validation_loss:.3f})"
         values = record.as_json()
@@ -79,7 +79,7 @@ class Telling:
         self._job.progress(self._fraction(record.epoch), line)
         self._job.point(line, fold=self._part, seconds_left=left, **values)
         for note in notes:
-            self._job.point(f"{self._where()}epoch {record.epoch}: {note}")
+            self._job.point(f"{self._where()} {record.epoch}: {note}")
 
     def known(self, record: EpochRecord) -> None:
         """Learn how fast it goes from an epoch, also from one that was done before a restart."""
@@ -90,8 +90,8 @@ class Telling:
 
     def _where(self) -> str:
         if len(self._parts) == 1:
-            return ""
-        return f"Network {self._part + 1} of {len(self._parts)}, "
+            return "Epoch"
+        return f"Network {self._part + 1} of {len(self._parts)}, epoch"
 
     def _fraction(self, epochs: float) -> float:
         done = sum(self._of_part[: self._part])

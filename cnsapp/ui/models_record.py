@@ -66,8 +66,12 @@ def recipe_rows(model: ModelView) -> list[list[str]]:
     for part in (model.settings.get("recipe"), model.settings.get("options")):
         recorded |= part if isinstance(part, dict) else {}
     rows = [["Preset", text(model.preset)]]
+    chosen = model.metrics.get("chosen") or {}
     rows += [
-        [f'<span title="{text(dial.help)}">{text(dial.title)}</span>', text(_value(value))]
+        [
+            f'<span title="{text(dial.help)}">{text(dial.title)}</span>',
+            text(_set(value, chosen.get(dial.name))),
+        ]
         for dial in DIALS
         if (value := recorded.get(dial.name)) not in (None, "") and dial.name not in ("name",)
     ]
@@ -109,6 +113,13 @@ def _of(here: Here, model_id: int) -> str:
         return text(models.get_model(here.app.store, model_id=model_id).name)
     except CnsError:
         return f"number {model_id}"
+
+
+def _set(value: Any, chosen: Any) -> str:
+    """Return a setting in words; where it left the choice to the run, what that chose."""
+    if chosen is None or value not in (0, -1, "auto"):
+        return _value(value)
+    return f"{_value(chosen)} (chosen)"
 
 
 def _value(value: Any) -> str:

@@ -22,7 +22,7 @@ def changes_preview(here: Here, project: ProjectView, options: dict[str, Any]) -
     with st.container(horizontal=True, vertical_alignment="center", key="train_changes_head"):
         st.caption(
             f"Left: images of this project. Right: {DRAWS} times as training may see each.",
-            width="stretch",
+            width="content",
         )
         if st.button("Draw again", key="train_changes_again", icon=":material/casino:",
                      type="tertiary"):  # fmt: skip

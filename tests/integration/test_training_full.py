@@ -128,6 +128,8 @@ def test_the_network_that_was_scored_is_the_one_in_the_file(
     assert (model.metrics["score_of"], model.metrics["head"]) == ("holdout", "network")
     assert model.metrics["n_trained"] + model.metrics["n_validation"] == 30 - len(rows)
     assert model.metrics["controls"]["majority"] == pytest.approx(0.5)
+    assert model.metrics["chosen"]["learning_rate"] == 0.003  # as it was set
+    assert model.metrics["chosen"]["image_size"] == model.metrics["image_size"]
     assert model.settings["recipe"]["epochs"] == 2
     assert "torch" in model.settings["versions"]
     assert not run_folder(world.app.store, job.id).exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from cnsapp.bootstrap import App
 from cnsapp.services import jobs, model_standing, models, searching
-from db.models import Job, JobPoint
+from cnsapp.ui.models_record import recipe_rows
+from db.models import Job, JobPoint, Model
 from tests.integration.worlds import World, add_model
 from tests.ui.conftest import Screen
 
@@ -77,6 +79,27 @@ def test_how_a_model_was_made_and_its_file(app: App, screen: Screen, model_id: i
     screen.test.segmented_control(key="model_tab").set_value("File").run()
     assert models.get_model(app.store, model_id=model_id).sha256 in screen.words
     assert "as it was made" in screen.words
+
+
+def test_the_record_says_what_a_run_chose_where_a_setting_left_it_open(
+    app: App, screen: Screen, model_id: int
+) -> None:
+    with app.store.writing() as session:
+        model = session.get_one(Model, model_id)
+        model.preset = "full"
+        model.settings = model.settings | {
+            "recipe": {"learning_rate": 0.0, "frozen_stages": -1, "batch_size": 16}
+        }
+        chosen = {"learning_rate": 0.002, "frozen_stages": 3, "batch_size": 8}
+        model.metrics = model.metrics | {"chosen": chosen}
+    found = models.get_model(app.store, model_id=model_id)
+    said = {re.sub("<[^>]*>", "", name): value for name, value in recipe_rows(found)}
+    assert said["Learning rate"] == "0.002 (chosen)"
+    assert said["Frozen stages"] == "3 (chosen)"
+    assert said["Batch size"] == "16"  # as it was set, though memory made it smaller
+    screen.open("models", model=model_id)
+    screen.test.segmented_control(key="model_tab").set_value("How it was made").run()
+    assert screen.errors == [] and "0.002 (chosen)" in screen.words
 
 
 def test_a_rerun_from_the_record_is_queued(app: App, screen: Screen, model_id: int) -> None:
