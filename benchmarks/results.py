@@ -17,167 +17,37 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from benchmarks.accuracy import read_set, real_images
+from benchmarks.accuracy import real_images
+from benchmarks.progress import say
+from benchmarks.results_sets import SETS, Bench, Features, open_set
 from benchmarks.results_table import as_markdown
 from cnsapp.domain.calibration import softmax
-from cnsapp.domain.recipe import DEFAULT_BACKBONE, Recipe, make_recipe
+from cnsapp.domain.recipe import DEFAULT_BACKBONE
 from cnsapp.domain.run_plan import plan_run
-from cnsapp.domain.splits import RANDOM, grouped_folds
 from cnsapp.domain.together import units_of
 from cnsapp.jobs.context import as_json
-from cnsapp.ml import handmade
 from cnsapp.ml.bundle import package_versions
-from cnsapp.ml.controls_fit import NOT_SCORED, Ints, Task
+from cnsapp.ml.controls_fit import NOT_SCORED, Ints
 from cnsapp.ml.controls_run import CONTROLS, Inputs, against, run_control, scored
 from cnsapp.ml.device import choose_device
-from cnsapp.ml.features import FeatureExtractor, FeatureStore, Floats
+from cnsapp.ml.features import FeatureExtractor
 from cnsapp.ml.finetune import Finetuner
 from cnsapp.ml.finetune import fit as fit_network
 from cnsapp.ml.finetune_types import FitData
-from cnsapp.ml.preprocess import CLEAN, TRAIN_VIEWS, Pixels, make_view
+from cnsapp.ml.preprocess import CLEAN, TRAIN_VIEWS, make_view
 from cnsapp.ml.quick import QuickOptions, QuickProgress, train_quick
-from cnsapp.tasks.controls_features import last_layer_of, last_layer_store
 
 WORK = Path("bench-results/results")
 MARKDOWN = Path("docs/results.md")
 QUICK, FULL = "quick", "full"
-SETS: tuple[tuple[str, str | None, str], ...] = (
-    ("crc5-he", RANDOM, "stratified 5-fold, tiles at random"),
-    ("crc5-he", None, "5-fold by blocks of file names, as the product does without groups"),
-    ("bladder-endoscopy", None, "5-fold by patient"),
-    ("papsmear-herlev7", None, "5-fold by capture"),
-)
-SEED = 0
-CHUNK = 32
-
-
-@dataclass
-class Bench:
-    """One data set under one division into folds, with what its rows read."""
-
-    name: str
-    scheme: str | None
-    says: str
-    files: list[Path]
-    class_names: list[str]
-    task: Task
-    work: Path
-    epochs: int | None = None  # of the fine-tuning; None is the preset's own
-
-    @property
-    def recipe(self) -> Recipe:
-        """Return the dials of the fine-tuning."""
-        return make_recipe("full", {} if self.epochs is None else {"epochs": self.epochs})
-
-    @property
-    def key(self) -> str:
-        """For files."""
-        return f"{self.name}-{'random' if self.scheme == RANDOM else 'product'}"
-
-    @property
-    def sign(self) -> str:
-        """Of the images, labels and folds: a row of another sign is computed anew."""
-        rows = [f.name for f in self.files], self.task.labels.tolist(), self.task.folds.tolist()
-        return hashlib.sha256(json.dumps([rows, handmade.spec_id()]).encode()).hexdigest()[:16]
-
-    def picture(self, row: int) -> Pixels:
-        """Return the pixels of an image."""
-        return np.asarray(Image.open(self.files[row]).convert("RGB"))
-
-
-def open_set(
-    folder: Path, name: str, scheme: str | None, says: str, work: Path, epochs: int | None = None
-) -> Bench:
-    """Read a set and cut it into folds, as the product does."""
-    files, labels, groups = read_set(folder / name)
-    class_names, y = np.unique(labels, return_inverse=True)
-    known = groups if any(groups) else None
-    names = [f.name for f in files]
-    labels_ = y.astype(np.int64)
-    plan = grouped_folds(labels_, known, n_folds=5, seed=SEED, names=names, scheme=scheme)
-    task = Task(labels_, len(class_names), plan.folds, known, names, plan.scheme, SEED)
-    return Bench(name, scheme, says, files, class_names.tolist(), task, work, epochs)
-
-
-class Features:
-    """What the rows of a set read, computed once; the seconds of the first time are kept."""
-
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self._folder = bench.work / "features"
-        self._times = bench.work / "features.json"
-        self._keys = [hashlib.sha256(f.read_bytes()).hexdigest() for f in bench.files]
-        self._extractors: dict[bool, FeatureExtractor] = {}
-
-    def extractor(self, *, whole: bool) -> FeatureExtractor:
-        """Return the network, loaded once."""
-        if whole not in self._extractors:
-            self._extractors[whole] = FeatureExtractor(DEFAULT_BACKBONE, whole=whole)
-        return self._extractors[whole]
-
-    def handmade(self) -> tuple[Floats, float]:
-        """Return colour and texture by hand, and the seconds that they took."""
-        store = FeatureStore(self._folder, handmade.spec_id(), len(handmade.columns().names))
-
-        def make(pictures: Sequence[Pixels], _: Sequence[str]) -> Floats:
-            return np.stack([handmade.describe(picture) for picture in pictures])[:, None]
-
-        rows, seconds = self._rows("handmade", store, (CLEAN,), make)
-        return rows[:, 0], seconds
-
-    def last_layer(self) -> tuple[Floats, float]:
-        """Return the means of the last stage."""
-        whole = self.extractor(whole=True)
-
-        def make(pictures: Sequence[Pixels], keys: Sequence[str]) -> Floats:
-            return last_layer_of(whole, whole.extract(list(pictures), CLEAN, keys))[:, None]
-
-        store = last_layer_store(self._folder, whole)
-        rows, seconds = self._rows("last layer", store, (CLEAN,), make)
-        return rows[:, 0], seconds
-
-    def quick(self, views: Sequence[str]) -> tuple[Floats, float]:
-        """Return stored rows (N, V, D) of all columns of the quick model's extractor."""
-        net = self.extractor(whole=False)
-        store = FeatureStore(self._folder, net.spec_id, net.layout.n_columns)
-
-        def make(pictures: Sequence[Pixels], keys: Sequence[str]) -> Floats:
-            return net.extract_views(list(pictures), views, keys)
-
-        return self._rows("+".join(views), store, views, make)
-
-    def _rows(
-        self,
-        what: str,
-        store: FeatureStore,
-        views: Sequence[str],
-        make: Callable[[Sequence[Pixels], Sequence[str]], Floats],
-    ) -> tuple[Floats, float]:
-        place = {key: row for row, key in enumerate(self._keys)}
-        missing = {key for view in views for key in store.missing(list(place), view)}
-        todo = [key for key in place if key in missing]
-        name, began = f"{self._bench.name}: {what}", time.perf_counter()
-        for start in range(0, len(todo), CHUNK):
-            keys = todo[start : start + CHUNK]
-            found = make([self._bench.picture(place[key]) for key in keys], keys)
-            for v, view in enumerate(views):
-                store.put(keys, view, found[:, v])
-            say(f"  {what}: {start + len(keys)} of {len(todo)} images", again=True)
-        times = json.loads(self._times.read_text()) if self._times.exists() else {}
-        if len(todo) == len(place):
-            times[name] = round(time.perf_counter() - began, 1)
-            self._times.write_text(json.dumps(times, indent=1))
-        return store.load(self._keys, views), float(times.get(name, float("nan")))
 
 
 def measure(bench: Bench, keys: Sequence[str], *, again: bool) -> None:
@@ -224,7 +94,7 @@ def control_row(bench: Bench, features: Features, key: str) -> dict[str, Any]:
 
 def quick_row(bench: Bench, features: Features) -> dict[str, Any]:
     """Train the quick model as the product does."""
-    options = QuickOptions(scheme=bench.scheme)
+    options = QuickOptions(scheme=bench.division.scheme)
     rows, seconds = features.quick(TRAIN_VIEWS)
     net, task = features.extractor(whole=False), bench.task
     network, colour = net.layout.split(rows)
@@ -240,7 +110,7 @@ def quick_row(bench: Bench, features: Features) -> dict[str, Any]:
 
     found = train_quick(
         network, colour, task.labels, task.groups, task.names, range(task.n_classes), options,
-        tell, seed=SEED, layout=net.layout, stages=net.backbone.row.head_stages,
+        tell, seed=bench.task.seed, layout=net.layout, stages=net.backbone.row.head_stages,
         class_names=bench.class_names, **more,
     )  # fmt: skip
     assert (found.folds == task.folds).all()
@@ -263,9 +133,10 @@ def full_row(bench: Bench) -> dict[str, Any]:
     The network that such a training publishes in the end is left out: nothing is scored with it.
     """
     recipe, task, device = bench.recipe, bench.task, choose_device()
+    division, names = bench.division, bench.class_names
     plan = plan_run(
-        task.labels, task.groups, task.names, evaluate="folds", n_folds=5, scheme=bench.scheme,
-        seed=SEED, validation_share=recipe.validation_share, class_names=bench.class_names,
+        task.labels, task.groups, task.names, evaluate="folds", n_folds=5, scheme=division.scheme,
+        seed=task.seed, validation_share=recipe.validation_share, class_names=names,
     )  # fmt: skip
     assert (plan.folds == task.folds).all()
     size = FeatureExtractor(DEFAULT_BACKBONE).preprocessing.size
@@ -347,7 +218,8 @@ def report(benches: Sequence[Bench]) -> dict[str, Any]:
         groups = bench.task.groups
         sets.append(
             {
-                "set": bench.name, "folds": bench.says, "scheme": bench.task.scheme,
+                "set": bench.division.name, "folds": bench.division.says,
+                "scheme": bench.task.scheme,
                 "n": len(bench.task.labels), "n_classes": bench.task.n_classes,
                 "n_groups": None if groups is None else len(set(groups)),
                 "rows": {k: {n: v for n, v in r.items() if n != "predicted"}
@@ -393,13 +265,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def say(line: str, *, again: bool = False) -> None:
-    """Print progress; lines that come again and again only on a terminal."""
-    if again and not sys.stderr.isatty():
-        return
-    print(line.ljust(60), file=sys.stderr, end="\r" if again else "\n", flush=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compute what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -415,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if folder is None:
         print("There are no real images (CNS_TEST_DATA names their folder).", file=sys.stderr)
         return 1
-    names = {name for name, _, _ in SETS}
+    names = {division.name for division in SETS}
     if unknown := set(chosen.only or ()) - names:
         parser.error(f"no such set: {', '.join(unknown)}; there are {', '.join(sorted(names))}")
     keys = chosen.rows.split(",") if chosen.rows else list(ROWS)
@@ -425,12 +290,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keys = [key for key in keys if key != FULL]
     chosen.work.mkdir(parents=True, exist_ok=True)
     benches = [
-        open_set(folder, name, scheme, says, chosen.work, chosen.epochs)
-        for name, scheme, says in SETS
-        if (folder / name / "labels.csv").is_file()
+        open_set(folder, division, chosen.work, chosen.epochs)
+        for division in SETS
+        if (folder / division.name / "labels.csv").is_file()
     ]
     for bench in benches:
-        if chosen.only is None or bench.name in chosen.only:
+        if chosen.only is None or bench.division.name in chosen.only:
             measure(bench, keys, again=chosen.again)
     found = report(benches)
     chosen.out.write_text(as_markdown(found), encoding="utf-8")

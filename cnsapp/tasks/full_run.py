@@ -247,8 +247,8 @@ def _plan_warnings(plan: RunPlan) -> list[str]:
     if plan.n_folds == 1:
         n = len(plan.parts[0].held)
         warnings.append(
-            f"Scored once, on the {n} images that were kept back. `evaluate=folds` scores every "
-            "image, and takes as many trainings as there are folds."
+            f"Scored once, on the {n} images that were kept back. To score every image, choose "
+            "folds at “Score by” under All settings, or Best: as many trainings as folds."
         )
     return warnings
 
