@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +89,15 @@ class Bench:
         """Of the images, labels and folds: a row of another sign is computed anew."""
         rows = [f.name for f in self.files], self.task.labels.tolist(), self.task.folds.tolist()
         return hashlib.sha256(json.dumps([rows, handmade.spec_id()]).encode()).hexdigest()[:16]
+
+    def divided(self, seed: int) -> Bench:
+        """Return the same images in other folds."""
+        task = self.task
+        plan = grouped_folds(
+            task.labels, task.groups, n_folds=5, seed=seed, names=task.names,
+            scheme=self.division.scheme,
+        )  # fmt: skip
+        return replace(self, task=replace(task, folds=plan.folds, seed=seed))
 
     def picture(self, row: int) -> Pixels:
         """Return the pixels of an image."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import mean, stdev
 from typing import Any
 
 TITLES = {
@@ -71,7 +72,7 @@ def _set(one: Mapping[str, Any]) -> str:
     for key, title in TITLES.items():
         if key in rows:
             lines.append(_row(title, rows[key]))
-    return "\n".join([*lines, "", *_sentences(one), ""])
+    return "\n".join([*lines, "", *_sentences(one), *_repeats(one.get("repeats")), ""])
 
 
 def _row(title: str, row: Mapping[str, Any]) -> str:
@@ -135,6 +136,22 @@ def _sentences(one: Mapping[str, Any]) -> list[str]:
             "stain, so no figure here says how a model would do on slides of another laboratory."
         )
     return said
+
+
+def _repeats(scores: Mapping[str, list[float]] | None) -> list[str]:
+    if not scores:
+        return []
+    quick = scores["quick"]
+    each = "; ".join(
+        f"{TITLES[key].strip('*')} {mean(found):.3f} ± {stdev(found):.3f}"
+        + ("" if key == "quick" else f" (quick above in {_n_above(quick, found)})")
+        for key, found in scores.items()
+    )
+    return [f"- Over {len(quick)} divisions into folds, mean ± standard deviation: {each}."]
+
+
+def _n_above(a: list[float], b: list[float]) -> int:
+    return sum(x > y for x, y in zip(a, b, strict=True))
 
 
 def _named(keys: list[str]) -> str:
