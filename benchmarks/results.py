@@ -248,6 +248,15 @@ def report(benches: Sequence[Bench]) -> dict[str, Any]:
     return {"at": now(), "commit": commit(), "machine": machine(), "sets": sets}
 
 
+def with_earlier(sets: list[dict[str, Any]], table: Path) -> list[dict[str, Any]]:
+    """Return the sets; one without a row kept here stays as the table of before has it."""
+    try:
+        earlier = {(x["set"], x["folds"]): x for x in json.loads(table.read_text())["sets"]}
+    except (OSError, ValueError, KeyError):
+        earlier = {}
+    return [one if one["rows"] else earlier.get((one["set"], one["folds"]), one) for one in sets]
+
+
 ROWS = (*CONTROLS, QUICK, FULL, REPEATS)
 
 
@@ -318,6 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             by_group = bench.task.groups is not None  # else folds differ by chance alone
             measure(bench, [k for k in keys if by_group or k != REPEATS], again=chosen.again)
     found = report(benches)
+    found["sets"] = with_earlier(found["sets"], chosen.out.with_suffix(".json"))
     chosen.out.write_text(as_markdown(found), encoding="utf-8")
     chosen.out.with_suffix(".json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(f"written to {chosen.out}")

@@ -50,7 +50,7 @@ colour deconvolution, local binary patterns, co-occurrence statistics and Gabor 
 def as_markdown(found: Mapping[str, Any]) -> str:
     """Return the whole document."""
     parts = [INTRO, _made_on(found)]
-    parts += [_set(one) for one in found["sets"] if one["rows"]]
+    parts += [_set(one, found["commit"]) for one in found["sets"] if one["rows"]]
     return "\n".join(parts)
 
 
@@ -63,7 +63,7 @@ def _made_on(found: Mapping[str, Any]) -> str:
     )
 
 
-def _set(one: Mapping[str, Any]) -> str:
+def _set(one: Mapping[str, Any], commit: str) -> str:
     rows: Mapping[str, Mapping[str, Any]] = one["rows"]
     groups = f", {one['n_groups']} groups" if one["n_groups"] else ", no groups known"
     lines = [
@@ -77,7 +77,7 @@ def _set(one: Mapping[str, Any]) -> str:
     for key, title in TITLES.items():
         if key in rows:
             lines.append(_row(title, rows[key]))
-    return "\n".join([*lines, "", *_sentences(one), *_repeats(one.get("repeats")), ""])
+    return "\n".join([*lines, "", *_sentences(one, commit), *_repeats(one.get("repeats")), ""])
 
 
 def _row(title: str, row: Mapping[str, Any]) -> str:
@@ -93,7 +93,7 @@ def _row(title: str, row: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _sentences(one: Mapping[str, Any]) -> list[str]:
+def _sentences(one: Mapping[str, Any], commit: str) -> list[str]:
     rows = one["rows"]
     said = []
     for model in ("quick", "full"):
@@ -122,6 +122,8 @@ def _sentences(one: Mapping[str, Any]) -> list[str]:
     if len(of_commit) > 1:
         each = "; ".join(f"`{made}`: {', '.join(keys)}" for made, keys in of_commit.items())
         said.append(f"- Not all rows were computed at one commit. {each}.")
+    elif commit not in of_commit:
+        said.append(f"- These rows were computed at commit `{next(iter(of_commit))}`.")
     shuffled = rows.get("shuffled_labels")
     if shuffled:
         where = "above chance: **something leaks**" if shuffled["leaks"] else "not above chance"
