@@ -1,0 +1,22 @@
+"""What the views of the Review page are asked for, chosen in its top row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnsapp.services.models import ModelView
+from cnsapp.services.projects import ClassView, ProjectView
+from cnsapp.services.review import Part, Truth
+from cnsapp.ui.frame import Here
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """A model of a project, and which of its predictions are held against which labels."""
+
+    here: Here
+    project: ProjectView
+    model: ModelView
+    classes: list[ClassView]
+    truth: Truth
+    part: Part
