@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 
 import streamlit as st
 
+from cnsapp.services.review import Part, Truth
+
 Mode = Literal["grid", "single", "review"]
 Tone = Literal["plain", "wrong", "changed"]
 BULK_STAMP = "bulk_stamp"  # in the session: the last action that the page itself stored
@@ -83,6 +85,28 @@ class Badge:
 
 
 @dataclass(frozen=True)
+class Reviewing:
+    """Whose answers stand beside the large picture of the review gallery.
+
+    Attributes
+    ----------
+    model_id
+        The model.
+    truth
+        The labels that loss and right or wrong are of.
+    part
+        The predictions that the page lists; `test` only where the look was noted (`ui.locked`).
+    only
+        Blind reading: the one person whose labels, notes and history may be seen.
+    """
+
+    model_id: int
+    truth: Truth = "trained"
+    part: Part = "fold"
+    only: str | None = None
+
+
+@dataclass(frozen=True)
 class Labelled:
     """What the component asks its page for."""
 
@@ -107,6 +131,7 @@ def labeller(
     blind: bool = False,
     whose: Literal["all", "mine"] = "all",
     source: str | None = None,
+    review: Reviewing | None = None,
     on_like: Callable[[list[int]], None] | None = None,
     on_next: Callable[[str], None] | None = None,
 ) -> Labelled:
@@ -142,6 +167,8 @@ def labeller(
         server, history and news do so too.
     source
         What labels are stored as, where that is not how they were given: `adjudication`.
+    review
+        Review: the large picture also shows why this model says what it says; None leaves that out.
     on_like
         Grid: offers to find images similar to the selected ones, whose ids it is called with before
         the page runs.
@@ -178,6 +205,7 @@ def labeller(
             "stamp": st.session_state.get(BULK_STAMP, ""),
             "whose": whose,
             "source": source,
+            "review": None if review is None or mode != "review" else asdict(review),
             "similar": on_like is not None and mode != "single",
         },
         on_like_change=liked,
