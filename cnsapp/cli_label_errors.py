@@ -75,13 +75,14 @@ def _lines(total: Summary, page: SuspectPage) -> list[str]:
         for i in page.items
     ]  # fmt: skip
     head = ("image", "file", "labelled", "looks like", "score", "", "decided", "why")
+    called = "called wrong" if total.doubt else "probably wrong"
     lines = [
         f"Model {total.model_id}, {total.model_name}: {total.n_judged:,} labels compared, "
-        f"{total.n_flagged:,} of them are probably wrong, {total.n_listed - total.n_flagged:,} "
-        "more are doubtful.",
+        f"{total.n_flagged:,} of them are {called}, {total.n_listed - total.n_flagged:,} more are "
+        "doubtful.",
         total.in_words,
-        total.assumes,
-        *(f"Note: {note}" for note in total.notes),
+        *([] if total.doubt else [total.assumes]),
+        *(f"Note: {note}" for note in total.notes if note != total.doubt),  # that is said above
         *(table(rows, head) if rows else ["Nothing to show."]),
     ]
     if page.next_after is not None:

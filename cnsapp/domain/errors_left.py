@@ -64,15 +64,20 @@ class Progress:
         """Whether fewer than one of the next images is expected to be wrong."""
         return self.expected_next < WORTH_WHILE
 
+    def looked_in_words(self) -> str:
+        """Return how many of those looked at were wrong; "" before the first."""
+        if self.precision is None or self.interval is None:
+            return ""
+        low, high = (round(100 * bound) for bound in self.interval)
+        return (
+            f"{self.n_wrong:,} of {self.n_looked:,} labels looked at were wrong "
+            f"({100 * self.precision:.0f} %, 95 % interval {low} to {high} %)."
+        )
+
     def in_words(self) -> str:
         """Return the same in two or three sentences."""
-        said = []
-        if self.precision is not None and self.interval is not None:
-            low, high = (round(100 * bound) for bound in self.interval)
-            said.append(
-                f"{self.n_wrong:,} of {self.n_looked:,} labels looked at were wrong "
-                f"({100 * self.precision:.0f} %, 95 % interval {low} to {high} %)."
-            )
+        looked = self.looked_in_words()
+        said = [looked] if looked else []
         if not self.n_open:
             return " ".join([*said, "All labels were looked at."])
         said.append(f"Among the {self.n_open:,} not looked at {_expected(self.expected_left)}.")

@@ -83,6 +83,28 @@ def correct(
     return _record(store, model, who, _act(image_id, class_id, client, seq))
 
 
+def leave_unsure(
+    store: Store,
+    *,
+    model_id: int,
+    image_id: int,
+    who: str,
+    client: str,
+    seq: int,
+    rev: int | None = None,
+) -> Receipt:
+    """Say that nobody can tell what a suspected image is; see `confirm`, which raises the same."""
+    model = _held_out(store, model_id, image_id)
+    with store.reading() as session:
+        sent = session.scalar(
+            select(LabelEvent.id).where(LabelEvent.client == client, LabelEvent.seq == seq)
+        )
+    if sent is None:
+        _check_rev(store, image_id, rev)
+    act = _act(image_id, 0, client, seq) | {"kind": "unsure"}
+    return _record(store, model, who, act)
+
+
 def _held_out(store: Store, model_id: int, image_id: int) -> ModelView:
     """Return the model; raise NotFoundError unless the image was held out of it."""
     model = get_model(store, model_id=model_id)

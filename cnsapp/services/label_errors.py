@@ -18,6 +18,7 @@ from cnsapp.domain.resampling import Ints
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services.label_error_decisions import confirm, correct
 from cnsapp.services.label_error_items import Key, Suspect, read_items
+from cnsapp.services.label_error_trust import why_doubted
 from cnsapp.services.models import ModelView, get_model
 from cnsapp.services.suspect_rows import (
     ASIDE,
@@ -76,7 +77,8 @@ class Summary:
 
     `n_judged` counts the held-out images in use of which something can be said, `n_listed` those in
     the list, `n_flagged` the sure ones of them; open or decided. `expected_errors` is what the
-    model and the neighbours expected before anybody looked.
+    model and the neighbours expected before anybody looked. `doubt` says why the list is not worth
+    working through, "" where it is; it is the first of the `notes` too.
     """
 
     model_id: int
@@ -96,6 +98,7 @@ class Summary:
     pairs: list[Pair]  # the most open ones first
     in_words: str
     assumes: str
+    doubt: str
     notes: list[str]
 
 
@@ -230,7 +233,8 @@ def _summary(model: ModelView, found: Ranked, now: Standing) -> Summary:
     sure[suspects.order[: suspects.n_flagged]] = True
     counts = Counter(decided.values())
     progress = _progress(found, now, judged, in_list, decided)
-    said = progress.in_words()
+    doubt = why_doubted(model, suspects.n_expected, int(judged.sum()), progress)
+    said = f"{progress.looked_in_words()} {doubt}".strip() if doubt else progress.in_words()
     return Summary(
         model_id=model.id,
         model_name=model.name,
@@ -249,7 +253,8 @@ def _summary(model: ModelView, found: Ranked, now: Standing) -> Summary:
         pairs=_pairs(model, found, open_rows, sure),
         in_words=said,
         assumes=ASSUMES,
-        notes=_notes(found, now),
+        doubt=doubt,
+        notes=[*([doubt] if doubt else []), *_notes(found, now)],
     )
 
 
