@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +17,8 @@ from cnsapp.domain.metrics import (
 from cnsapp.domain.resampling import Floats, Ints
 from cnsapp.domain.together import known_groups
 from cnsapp.services.kept import Kept
-from cnsapp.services.models import get_model
-from cnsapp.services.review_filter import EVERYTHING, Chosen, ReviewFilter, choose
+from cnsapp.services.models import ModelView, get_model
+from cnsapp.services.review_filter import Chosen, ReviewFilter, choose
 from cnsapp.services.review_levels import ClassKey
 from cnsapp.services.review_rows import count_pairs, resampled_together
 from db.session import Store
@@ -35,6 +36,9 @@ class ReviewMatrix:
     keys, names, colors
         (L,) of the rows: class ids or names of systems; give two of them to `ReviewFilter` as
         `label` and `predicted` for the images of a cell.
+    ids
+        (L,) a class of each row: its own at the level of classes, else the first of the system.
+        `ReviewFilter` takes it in place of the key, at both levels.
     counts
         (L, L): row = label, column = prediction.
     row_shares, column_shares
@@ -55,6 +59,7 @@ class ReviewMatrix:
     """
 
     keys: list[ClassKey]
+    ids: list[int]
     names: list[str]
     colors: list[str]
     counts: list[list[int]]
@@ -87,22 +92,22 @@ def review_matrix(store: Store, *, model_id: int, wanted: ReviewFilter) -> Revie
     with store.reading() as session:
         found = choose(session, store, model, wanted)
         level = found.judged.level
-        # metadata changes without an event, so that a filter by it is counted each time
+        # the places too: what images a filter by metadata lets through changes without an event
+        places = hashlib.sha256(found.places.tobytes()).digest()
         sign = (
-            str(store.root), model.id, model.sha256, wanted, found.judged.rows.marker,
+            str(store.root), model.id, model.sha256, wanted, found.judged.rows.marker, places,
             count_pairs(session, model.project_id), tuple(level.names),
         )  # fmt: skip
-        kept = _kept.look(sign) if wanted.images == EVERYTHING else None
+        kept = _kept.look(sign)
         if kept is not None:
             return kept
         together = resampled_together(session, store, model, wanted.part, found.judged.rows)
-    made = _counted(found, together, model.seed)
-    if wanted.images == EVERYTHING:
-        _kept.put(sign, made)
+    made = _counted(found, together, model)
+    _kept.put(sign, made)
     return made
 
 
-def _counted(found: Chosen, together: list[str | None], seed: int) -> ReviewMatrix:
+def _counted(found: Chosen, together: list[str | None], model: ModelView) -> ReviewMatrix:
     judged, level = found.judged, found.judged.level
     places = found.places[judged.counts[found.places]]
     true, said, k = judged.label[places], judged.said[places], len(level.keys)
@@ -111,6 +116,10 @@ def _counted(found: Chosen, together: list[str | None], seed: int) -> ReviewMatr
     n, right = len(places), int(np.trace(counts))
     return ReviewMatrix(
         keys=level.keys,
+        ids=[
+            next(o.class_id for o in model.outputs if level.place[o.class_id] == row)
+            for row in range(k)
+        ],
         names=level.names,
         colors=level.colors,
         counts=counts.tolist(),
@@ -121,7 +130,7 @@ def _counted(found: Chosen, together: list[str | None], seed: int) -> ReviewMatr
         n_changed=int(judged.changed[found.places].sum()),
         n_elsewhere=len(found.places) - n,
         balanced_accuracy=balanced_accuracy(counts),
-        interval=bootstrap_interval(true, said, k, groups, seed=seed) if n else None,
+        interval=bootstrap_interval(true, said, k, groups, seed=model.seed) if n else None,
         accuracy=right / n if n else None,
         n_groups=None if groups is None else int(unit_numbers(groups, n).max(initial=-1)) + 1,
     )
