@@ -9,7 +9,7 @@ import streamlit as st
 from cnsapp.services import models, projects, review
 from cnsapp.services.models import Changes, ModelView
 from cnsapp.services.review import Part, Truth
-from cnsapp.ui import frame, review_cells
+from cnsapp.ui import frame, review_cells, review_checks
 from cnsapp.ui.frame import Here
 from cnsapp.ui.locked import may_look
 from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
@@ -22,6 +22,7 @@ PARTS: dict[str, Part] = {FOLDS: "fold", "Locked test set": "test"}
 VIEW = "view"
 VIEWS: dict[str, Callable[[Reviewed], None]] = {
     "Matrix": review_cells.draw,
+    "Checks": review_checks.draw,
 }
 
 
