@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -82,6 +82,7 @@ def ticked(key: str) -> list[int]:
     return [i for i in ids if _whole(i) is not None] if isinstance(ids, list) else []
 
 
+Cells = Literal["counts", "row", "column"]  # what stands in the cells of a matrix
 Place = tuple[int | None, int | None]  # (row, column) of a matrix; None means all of them
 
 
@@ -93,10 +94,21 @@ def matrix(
     selected: Place | None,
     on_choose: Callable[[Place], None],
     titles: tuple[str, str] | None = None,
+    show: Cells | None = None,
+    follow: int | None = None,
+    on_stored: Callable[[], None] | None = None,
 ) -> None:
     """Draw the confusion matrix; `on_choose` is called before the page runs again.
 
-    `titles` say whose rows and columns they are where they are not labels and predictions.
+    Parameters
+    ----------
+    titles
+        Whose rows and columns they are where they are not labels and predictions.
+    show
+        Counts, or shares of the rows or columns; None: a switch in its corner chooses.
+    follow, on_stored
+        A project: when labels of it were given on this page and stored, and a moment has passed,
+        `on_stored` is called, so that the page can count again.
     """
 
     def chosen() -> None:
@@ -111,8 +123,11 @@ def matrix(
             "counts": [list(row) for row in counts],
             "selected": list(selected) if selected else None,
             "titles": list(titles) if titles else None,
+            "show": show,
+            "follow": follow,
         },
         on_cell_change=chosen,
+        on_stored_change=on_stored or (lambda: None),
     )
 
 

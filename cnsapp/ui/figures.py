@@ -132,13 +132,15 @@ def labels_of_classes(counts: Sequence[tuple[ClassView, int]]) -> None:
 
 
 def per_class(rows: Sequence[Mapping[str, Any]], colors: Mapping[int, str]) -> None:
-    """Draw the figures of every class with its n."""
+    """Draw the figures of every class with its n; intervals where there are any."""
+    spread = any(row.get("recall_interval") for row in rows)
+    ends = Column("95 % interval", number=True, help=f"Of the recall, {_how_spread(rows)}")
     table(
         [
             Column("Class"),
             Column("n", number=True, help="Labelled images that were scored"),
             Column("Recall", number=True, help="Of the images labelled so, the share found"),
-            Column("95 % interval", number=True, help=f"Of the recall, {_how_spread(rows)}"),
+            *([ends] if spread else []),
             Column("Precision", number=True, help="Of the images predicted so, the share right"),
             Column("F1", number=True, help="Harmonic mean of recall and precision"),
         ],
@@ -147,14 +149,14 @@ def per_class(rows: Sequence[Mapping[str, Any]], colors: Mapping[int, str]) -> N
                 swatch(colors.get(int(row.get("class_id", 0)), "#888")) + text(row.get("name", "")),
                 words.number(row.get("n")),
                 words.score(row.get("recall")),
-                words.interval(row.get("recall_interval")) or words.NONE,
+                *([words.interval(row.get("recall_interval")) or words.NONE] if spread else []),
                 words.score(row.get("precision")),
                 words.score(row.get("f1")),
             ]
             for row in rows
         ],
     )
-    if rows:
+    if spread:
         st.caption(f"Intervals of the recall: {_how_spread(rows)}.")
 
 

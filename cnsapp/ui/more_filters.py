@@ -41,7 +41,7 @@ def more_filters(
     with_opinions: bool,
 ) -> dict[str, Any]:
     """Draw the button with what is behind it; return the further parts of an `ImageFilter`."""
-    keys = _meta_keys(app, str(app.store.root), project_id)
+    keys = meta_keys(app, str(app.store.root), project_id)
     tags = images.tag_names(app.store, project_id=project_id)
     who = people.list_annotators(app.store, project_id=project_id)
     if not (keys or with_status or tags or len(who) > 1 or with_opinions):
@@ -51,7 +51,7 @@ def more_filters(
     with st.popover(f"More ({n})" if n else "More", icon=":material/tune:", width="content"):
         if with_status:
             found["status"] = STATUSES[
-                _choose(
+                choose(
                     "Files",
                     list(STATUSES),
                     "status",
@@ -59,29 +59,29 @@ def more_filters(
                     "excluded images are not trained on; their labels are kept.",
                 )
             ]
-        found |= _labelled(tags, who)
+        found |= labelled(tags, who)
         if with_opinions:
             found |= _folds(app, project_id)
             found |= _opinions(app, project_id, classes)
         meta: list[Meta] = []
         for key in keys:
-            meta += _one_of(key) if key.low is None or key.high is None else _between(key)
+            meta += one_of(key) if key.low is None or key.high is None else between(key)
         found["meta"] = tuple(meta)
         if not keys:
             st.caption("Columns of a metadata table, such as stain or age, become filters here.")
     return found
 
 
-def _labelled(tags: list[str], who: list[str]) -> dict[str, Any]:
+def labelled(tags: list[str], who: list[str]) -> dict[str, Any]:
     """Draw the filters on tags and on where labels come from."""
     found: dict[str, Any] = {}
     if tags:
-        tag = _choose("Tag", [ANY_VALUE, *tags], "tag")
+        tag = choose("Tag", [ANY_VALUE, *tags], "tag")
         found["tag"] = None if tag == ANY_VALUE else tag
     if who:
-        name = _choose("Labelled by", [ANY_VALUE, *who], "by")
+        name = choose("Labelled by", [ANY_VALUE, *who], "by")
         found["annotator"] = None if name == ANY_VALUE else name
-        source = _choose("Label from", [ANY_VALUE, *SOURCES], "from")
+        source = choose("Label from", [ANY_VALUE, *SOURCES], "from")
         found["source"] = SOURCES.get(source)
     return found
 
@@ -94,7 +94,7 @@ def _folds(app: App, project_id: int) -> dict[str, Any]:
         return {}
     folds = {f"Fold {k + 1}": k for k in range(int(current.metrics.get("n_folds") or 0))}
     options = {**folds, "Not learnt from": NOT_LEARNT}
-    name = _choose(
+    name = choose(
         "Split",
         [ANY_VALUE, *options],
         "split",
@@ -112,7 +112,7 @@ def _opinions(app: App, project_id: int, classes: Mapping[str, int]) -> dict[str
         "disputed": st.toggle("People disagree", key="disputed", bind="query-params")
     }
     if images.has_suggestions(app.store, project_id=project_id):
-        name = _choose("The model says", [ANY_VALUE, *classes], "opinion")
+        name = choose("The model says", [ANY_VALUE, *classes], "opinion")
         found["opinion"] = classes.get(name)
         left, right = st.columns(2, width=280)
         low, high = (
@@ -136,18 +136,18 @@ def _opinions(app: App, project_id: int, classes: Mapping[str, int]) -> dict[str
     return found
 
 
-def _choose(label: str, options: list[str], key: str, help: str | None = None) -> str:
+def choose(label: str, options: list[str], key: str, help: str | None = None) -> str:
     chosen = st.selectbox(label, options, key=key, bind="query-params", help=help, width=280)
     return str(chosen or options[0])
 
 
-def _one_of(key: MetaKey) -> list[Meta]:
+def one_of(key: MetaKey) -> list[Meta]:
     """Draw the choice of a value."""
-    value = _choose(plain(key.name), [ANY_VALUE, *key.values], f"meta_{key.name}")
+    value = choose(plain(key.name), [ANY_VALUE, *key.values], f"meta_{key.name}")
     return [] if value == ANY_VALUE else [(key.name, value)]
 
 
-def _between(key: MetaKey) -> list[Meta]:
+def between(key: MetaKey) -> list[Meta]:
     """Draw the ends of a range of numbers."""
     left, right = st.columns(2, width=280)
     low, high = (
@@ -168,10 +168,10 @@ def _n_set(keys: list[MetaKey]) -> int:
     state = st.session_state
     chosen = sum(state.get(key, ANY_VALUE) not in (None, ANY_VALUE, IN_USE) for key in CHOICES)
     ends = any(state.get(key) is not None for key in RANGES)
-    return chosen + ends + sum(bool(state.get(key)) for key in SWITCHES) + sum(map(_is_set, keys))
+    return chosen + ends + sum(bool(state.get(key)) for key in SWITCHES) + sum(map(is_set, keys))
 
 
-def _is_set(key: MetaKey) -> bool:
+def is_set(key: MetaKey) -> bool:
     state = st.session_state
     if key.low is None:
         return state.get(f"meta_{key.name}", ANY_VALUE) not in (None, ANY_VALUE)
@@ -180,6 +180,6 @@ def _is_set(key: MetaKey) -> bool:
 
 
 @st.cache_data(ttl=20, show_spinner=False)
-def _meta_keys(_app: App, home: str, project_id: int) -> list[MetaKey]:
+def meta_keys(_app: App, home: str, project_id: int) -> list[MetaKey]:
     del home  # tells installations apart
     return metadata.list_keys(_app.store, project_id=project_id)

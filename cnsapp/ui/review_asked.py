@@ -9,6 +9,8 @@ from cnsapp.services.projects import ClassView, ProjectView
 from cnsapp.services.review import Part, Truth
 from cnsapp.ui.frame import Here
 
+TRUTH, TODAY = "review_truth", "Labels of today"  # in the address: which labels are looked at
+
 
 @dataclass(frozen=True)
 class Reviewed:

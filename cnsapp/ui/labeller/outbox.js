@@ -147,6 +147,7 @@ async function flush(box) {
   }
   if (answer) answer.project = batch[0].project;
   tell(box, answer);
+  if (answer) document.dispatchEvent(new CustomEvent("cnsapp:stored", { detail: answer })); // whoever counts on this page
   if (answer) flush(box);
 }
 
