@@ -17,9 +17,13 @@ from cnsapp.services.explaining_sure import (
     Probabilities,
     in_test_set,
     map_probabilities,
+    outside_test_set,
     probabilities,
 )
 from cnsapp.services.map_choices import (
+    LABEL,
+    PREDICTED,
+    Target,
     as_named_today,
     checked_settings,
     class_named,
@@ -27,17 +31,19 @@ from cnsapp.services.map_choices import (
     methods_for,
     reading_of,
     target_of,
+    targets_of,
 )
-from cnsapp.services.map_files import map_key, read_facts
-from cnsapp.services.models import check_model_file, get_model
+from cnsapp.services.map_files import map_key, picture_path, read_facts
+from cnsapp.services.models import ModelView, check_model_file, get_model
 from db.models import Image, Job, Prediction
 from db.queries import chunks
 from db.session import Store
 
 __all__ = [
-    "MapRequest", "MapWish", "MapsRequest", "Probabilities", "explain_file", "in_test_set",
-    "is_checked", "map_key", "map_probabilities", "methods", "methods_for", "probabilities",
-    "read_facts", "request_map", "request_maps", "sample_images",
+    "LABEL", "MOST_MAPS", "PREDICTED", "MapRequest", "MapWish", "MapsRequest", "Probabilities",
+    "Target", "explain_file", "in_test_set", "is_checked", "map_key", "map_probabilities",
+    "maps_there", "methods", "methods_for", "outside_test_set", "probabilities", "read_facts",
+    "request_map", "request_maps", "sample_images", "targets_of",
 ]  # fmt: skip
 
 MOST_MAPS = 5000  # of one request: more would hold the worker for hours
@@ -141,7 +147,7 @@ def request_maps(
     model_id: int,
     image_ids: Sequence[int],
     methods: Sequence[str] = ("gradcam",),
-    targets: Sequence[int | None] = (None,),
+    targets: Sequence[int | None] | Mapping[int, Sequence[int | None]] = (None,),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     checks: bool = False,
     requested_by: str = "",
@@ -152,6 +158,8 @@ def request_maps(
 
     Parameters
     ----------
+    targets
+        Of all images, or by image.
     settings
         By method.
     checks
@@ -162,25 +170,16 @@ def request_maps(
     CnsError
         As `request_map`; or there are more than `MOST_MAPS`.
     """
-    model = get_model(app.store, model_id=model_id)
-    chosen = {
-        m: checked_settings(app, model, m, (settings or {}).get(m)) for m in dict.fromkeys(methods)
-    }
-    classes = list(dict.fromkeys(target_of(model, target) for target in targets))
-    n = len(image_ids) * len(chosen) * len(classes)
+    apart = targets if isinstance(targets, Mapping) else dict.fromkeys(image_ids, targets)
+    n = len(set(methods)) * sum(len(apart[image_id]) for image_id in image_ids)
     if n > MOST_MAPS:
         raise InvalidInputError(
             f"{n:,} maps are too many at once.",
             f"The worker would be busy for hours; the most is {MOST_MAPS:,}.",
             "Choose fewer images, methods or classes.",
         )
-    shas, reading = _image_shas(app.store, model.project_id, image_ids), reading_of(app, model)
-    wishes = [
-        MapWish(i, m, t, map_key(model.sha256, shas[i], m, t, chosen[m], reading))
-        for i in dict.fromkeys(image_ids)
-        for t in classes
-        for m in chosen
-    ]
+    model = get_model(app.store, model_id=model_id)
+    wishes = _wishes(app, model, image_ids, methods, apart, settings or {})
     found = [read_facts(app.store, wish.key) for wish in wishes]
     done = [f is not None and (not checks or is_checked(f)) for f in found]
     if all(done):
@@ -193,12 +192,57 @@ def request_maps(
         payload={
             "model_id": model_id,
             "maps": [[w.image_id, w.method, w.target_class, w.key] for w in wishes],
-            "settings": chosen,
+            "settings": {
+                m: checked_settings(app, model, m, (settings or {}).get(m)) for m in methods
+            },
             "checks": checks,
         },
         requested_by=requested_by,
     )
     return MapsRequest(wishes, sum(done), job_id)
+
+
+def maps_there(
+    app: App,
+    *,
+    model_id: int,
+    image_ids: Sequence[int],
+    methods: Sequence[str],
+    targets: Mapping[int, Sequence[int | None]],
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[int, int]:
+    """Return how many of an image's maps were made, for some images; parameters as above."""
+    there = dict.fromkeys(image_ids, 0)
+    model = get_model(app.store, model_id=model_id)
+    for wish in _wishes(app, model, image_ids, methods, targets, settings or {}):
+        there[wish.image_id] += picture_path(app.store, wish.key).is_file()
+    return there
+
+
+def _wishes(
+    app: App,
+    model: ModelView,
+    image_ids: Sequence[int],
+    methods: Sequence[str],
+    targets: Mapping[int, Sequence[int | None]],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> list[MapWish]:
+    """Return the maps of some images by all methods and classes, each once."""
+    chosen = {m: checked_settings(app, model, m, settings.get(m)) for m in dict.fromkeys(methods)}
+    shas, reading = _image_shas(app.store, model.project_id, image_ids), reading_of(app, model)
+    named: dict[int | None, int | None] = {}
+
+    def classes(image_id: int) -> list[int | None]:
+        given = targets[image_id]
+        named.update((one, target_of(model, one)) for one in given if one not in named)
+        return list(dict.fromkeys(named[one] for one in given))
+
+    return [
+        MapWish(i, m, t, map_key(model.sha256, shas[i], m, t, chosen[m], reading))
+        for i in dict.fromkeys(image_ids)
+        for t in classes(i)
+        for m in chosen
+    ]
 
 
 def is_checked(facts: Mapping[str, Any]) -> bool:

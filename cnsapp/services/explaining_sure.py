@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import select
 from cnsapp.services.models import ModelView, get_model
 from cnsapp.services.projects import ClassView, list_classes
 from db.models import Prediction
+from db.queries import chunks
 from db.session import Store
 
 
@@ -51,6 +53,20 @@ def in_test_set(store: Store, *, model_id: int, image_id: int) -> bool:
             )
         )
     return part == "test"
+
+
+def outside_test_set(store: Store, *, model_id: int, image_ids: Sequence[int]) -> list[int]:
+    """Return those of some images that are none of a model's locked test set, in their order."""
+    locked: set[int] = set()
+    with store.reading() as session:
+        for part in chunks(list(image_ids)):
+            rows = select(Prediction.image_id).where(
+                Prediction.model_id == model_id,
+                Prediction.part == "test",
+                Prediction.image_id.in_(part),
+            )
+            locked.update(session.scalars(rows))
+    return [image_id for image_id in image_ids if image_id not in locked]
 
 
 def map_probabilities(

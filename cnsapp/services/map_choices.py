@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from sqlalchemy import select
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.backbones import BackboneFacts, timm_facts
@@ -22,7 +24,13 @@ from cnsapp.errors import CnsError, InvalidInputError
 from cnsapp.services.images import reading_rule
 from cnsapp.services.map_files import read_look, reading_sign
 from cnsapp.services.models import ModelView, get_model
+from cnsapp.services.own_labels import own_words
 from cnsapp.weights_files import get_facts
+from db.models import Image, Prediction
+from db.queries import chunks
+
+PREDICTED, LABEL = "predicted", "label"  # of an image; instead of one class for all images
+Target = int | str
 
 
 def methods() -> list[tuple[str, str, str]]:
@@ -83,6 +91,65 @@ def _output_for(model: ModelView, class_id: int) -> int:
     for output in model.outputs:
         if output.class_id == class_id and class_id not in model.class_ids:
             return model.class_ids[output.places[0]]
+    return class_id
+
+
+def targets_of(
+    app: App,
+    *,
+    model_id: int,
+    image_ids: Sequence[int],
+    wanted: Sequence[Target],
+    only: str | None = None,
+) -> dict[int, list[int | None]]:
+    """Return for each image the classes that its maps are for, in order and each once.
+
+    Parameters
+    ----------
+    wanted
+        Classes of today; `PREDICTED` is what the model said when it had not seen the image (None
+        where it was not asked then: what the model says now), `LABEL` its label, where the model
+        knows that class.
+    only
+        Take this person's labels alone, as if nobody else had labelled.
+    """
+    model = get_model(app.store, model_id=model_id)
+    known = {output.class_id for output in model.outputs}
+    said: dict[int, int] = {}
+    labels: dict[int, int | None] = {}
+    with app.store.reading() as session:
+        for part in chunks(list(dict.fromkeys(image_ids))):
+            rows = select(Prediction.image_id, Prediction.class_id).where(
+                Prediction.model_id == model_id, Prediction.image_id.in_(part)
+            )
+            said.update((i, _today(model, c)) for i, c in session.execute(rows))
+            if only is None:
+                now = select(Image.id, Image.current_class_id).where(Image.id.in_(part))
+                labels.update((i, c) for i, c in session.execute(now))
+        if only is not None:
+            own = own_words(session, list(image_ids), only)
+            labels.update((i, word[1]) for i, word in own.items())
+
+    def classes(image_id: int) -> list[int | None]:
+        found: list[int | None] = []
+        for one in wanted:
+            if one == PREDICTED:
+                found.append(said.get(image_id))
+            elif one == LABEL:
+                label = labels.get(image_id)
+                found += [label] if label in known else []
+            else:
+                found.append(int(one))
+        return list(dict.fromkeys(found))
+
+    return {image_id: classes(image_id) for image_id in image_ids}
+
+
+def _today(model: ModelView, class_id: int) -> int:
+    """Return the class of today that an answer of the model counts as."""
+    for output in model.outputs:
+        if class_id in [model.class_ids[place] for place in output.places]:
+            return output.class_id
     return class_id
 
 
