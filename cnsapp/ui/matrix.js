@@ -1,37 +1,60 @@
 // A confusion matrix of buttons: a click or Enter chooses a cell, a row or a column; arrows walk.
 const MOUNTED = new WeakMap();
+const QUIET = 700; // ms without a label stored on this page before it is counted again
+const LATEST = 4000; // ms that a count may wait while labels keep coming
+const TIGHT = 34; // px: cells narrower than this have smaller figures
 
 export default function ({ data, parentElement, setTriggerValue }) {
   let s = MOUNTED.get(parentElement);
   if (!s) {
-    s = { host: document.createElement("div"), drawn: "", share: false, at: [1, 1] };
+    s = { host: document.createElement("div"), drawn: "", share: "counts", at: [1, 1], before: null };
     s.host.className = "matrix";
     s.host.addEventListener("keydown", (e) => walk(s, e));
+    s.heard = (e) => hear(s, e.detail);
+    document.addEventListener("cnsapp:stored", s.heard);
     parentElement.append(s.host);
     s.watch = new ResizeObserver(() => fit(s));
     s.watch.observe(s.host); // the parent is a shadow root
     MOUNTED.set(parentElement, s);
   }
   s.data = data;
+  s.tell = () => setTriggerValue("stored", Date.now());
   s.choose = (row, column) => {
     setTriggerValue("cell", { row, column });
     paintChoice(s, [row, column]);
   };
-  const drawn = JSON.stringify([data.names, data.counts, data.titles]);
+  const drawn = JSON.stringify([data.names, data.counts, data.titles, data.show]);
   if (drawn !== s.drawn) draw(s), (s.drawn = drawn);
   paintChoice(s, data.selected);
   return () => {
     s.watch.disconnect();
+    clearTimeout(s.due);
+    document.removeEventListener("cnsapp:stored", s.heard);
     s.host.remove();
     MOUNTED.delete(parentElement);
   };
 }
 
+// Labels were stored: count again, once the hand that labels rests, or after a while.
+function hear(s, answer) {
+  if (!s.data.follow || answer.project !== s.data.follow || !(answer.images || []).length) return;
+  const now = Date.now();
+  s.since = s.since || now;
+  clearTimeout(s.due);
+  s.due = setTimeout(() => ((s.since = 0), s.tell()), Math.max(0, Math.min(QUIET, s.since + LATEST - now)));
+}
+
+// Counts, or shares of rows or columns: as the page says, or the switch in the corner.
+const shown = (s) => s.data.show || s.share;
+
 function draw(s) {
   const { names, counts } = s.data;
+  s.rows = counts.map((row) => row.reduce((sum, n) => sum + n, 0));
+  s.columns = names.map((_, j) => counts.reduce((sum, row) => sum + row[j], 0));
   const held = s.host.contains(s.host.getRootNode().activeElement);
   const table = node("table");
-  table.classList.toggle("narrow", names.length > 6);
+  table.classList.toggle("narrow", names.length > 6 || names.some((name) => name.length > 8));
+  table.classList.toggle("many", names.length > 16);
   const [label, predicted] = s.data.titles || ["labels", "predictions"];
   table.setAttribute("aria-label", `Confusion matrix: rows are ${label}, columns are ${predicted}`);
   const head = node("tr");
@@ -46,10 +69,34 @@ function draw(s) {
   thead.append(over, head);
   const body = node("tbody");
   names.forEach((name, i) => body.append(rowOf(s, name, counts[i], i)));
-  table.append(thead, body);
+  table.append(thead, body, foot(s));
   s.host.replaceChildren(table);
   rove(s, s.at, held);
   fit(s);
+  showMoved(s);
+}
+
+// How many images are predicted as each.
+function foot(s) {
+  const made = node("tfoot");
+  const row = node("tr");
+  const name = node("th", "row sum", "n");
+  name.scope = "row";
+  row.append(name, ...s.columns.map((n) => node("td", "sum below", brief(n))), node("td", "sum", total(s).toLocaleString("en")));
+  made.append(row);
+  return made;
+}
+
+const total = (s) => s.rows.reduce((sum, n) => sum + n, 0);
+
+// Cells whose number has just moved under the hand that labels light up for a moment.
+function showMoved(s) {
+  const { names, counts } = s.data;
+  const sign = names.join("\n");
+  const old = s.before && s.before.sign === sign ? s.before.counts : null;
+  s.before = { sign, counts };
+  if (!old) return;
+  counts.forEach((row, i) => row.forEach((n, j) => n !== old[i][j] && find(s, [i + 1, j + 1]).classList.add("moved")));
 }
 
 // Cells take what the column leaves, so that the whole matrix stays in sight.
@@ -58,33 +105,45 @@ function fit(s) {
   if (!name || !s.host.clientWidth) return;
   const n = s.data.names.length;
   const room = s.host.clientWidth - name.getBoundingClientRect().width - 52;
-  s.host.style.setProperty("--cell", `${Math.max(24, Math.min(n > 6 ? 40 : 64, room / n - 2))}px`);
+  const side = Math.max(26, Math.min(n > 6 ? 44 : 64, room / n - 2));
+  s.host.style.setProperty("--cell", `${side}px`);
+  s.host.classList.toggle("tight", side < TIGHT);
+}
+
+// A number that fits into a narrow cell.
+function brief(n) {
+  return n < 10000 ? n.toLocaleString("en") : `${Math.round(n / 1000).toLocaleString("en")}k`;
 }
 
 function rowOf(s, name, counts, i) {
-  const total = counts.reduce((sum, n) => sum + n, 0);
   const row = node("tr");
   row.append(header(s, name, i + 1, 0, () => s.choose(i, null)));
-  counts.forEach((n, j) => row.append(cellOf(s, n, total, i, j)));
-  row.append(node("td", "sum", total.toLocaleString("en")));
+  counts.forEach((n, j) => row.append(cellOf(s, n, i, j)));
+  row.append(node("td", "sum", s.rows[i].toLocaleString("en")));
   return row;
 }
 
-function cellOf(s, n, total, i, j) {
+function cellOf(s, n, i, j) {
   const cell = node("td");
-  const share = total ? n / total : 0;
-  const text = s.share ? (n ? percent(share) : "") : n ? n.toLocaleString("en") : "";
-  const made = button(s, text || "·", i + 1, j + 1, () => s.choose(i, j));
+  const whole = shown(s) === "column" ? s.columns[j] : s.rows[i];
+  const share = whole ? n / whole : 0;
+  const text = !n ? "·" : shown(s) === "counts" ? brief(n) : percent(share).replace("%", "");
+  const made = button(s, text, i + 1, j + 1, () => s.choose(i, j));
   made.classList.add(i === j ? "right" : "wrong");
   made.classList.toggle("zero", !n);
   // a wrong cell of 10 % must be seen: the colour grows with the root of the share
   const depth = n ? Math.round(12 + 80 * (i === j ? share : Math.sqrt(share))) : 0;
   made.style.setProperty("--depth", `${Math.min(depth, 92)}%`);
   made.classList.toggle("deep", depth > 55);
-  made.title = `${both(s, s.data.names[i], s.data.names[j])}: ${n.toLocaleString("en")} of ${total.toLocaleString("en")} (${percent(share)})`;
+  made.title = `${both(s, s.data.names[i], s.data.names[j])}: ${n.toLocaleString("en")} of ${whole.toLocaleString("en")}${wholeOf(s)} (${percent(share)})`;
   made.setAttribute("aria-label", made.title);
   cell.append(made);
   return cell;
+}
+
+function wholeOf(s) {
+  if (s.data.titles) return "";
+  return shown(s) === "column" ? " predicted so" : " labelled so";
 }
 
 // What a cell is: a label and a prediction, or what two people said.
@@ -106,21 +165,26 @@ function header(s, name, row, column, chosen) {
 
 function corner(s) {
   const cell = node("th", "corner");
-  const switcher = node("div", "switch");
-  for (const [share, word, hint] of [[false, "n", "Numbers of images"], [true, "%", "Shares of each row"]]) {
-    const made = node("button", s.share === share ? "on" : "", word);
-    made.type = "button";
-    made.title = hint;
-    made.setAttribute("aria-pressed", String(s.share === share));
-    made.addEventListener("click", () => {
+  if (!s.data.show) cell.append(switcher(s));
+  cell.append(node("span", "axis", s.data.titles ? s.data.titles[0] : "Label"));
+  return cell;
+}
+
+function switcher(s) {
+  const made = node("div", "switch");
+  for (const [share, word, hint] of [["counts", "n", "Numbers of images"], ["row", "%", "Shares of each row"]]) {
+    const choice = node("button", s.share === share ? "on" : "", word);
+    choice.type = "button";
+    choice.title = hint;
+    choice.setAttribute("aria-pressed", String(s.share === share));
+    choice.addEventListener("click", () => {
       s.share = share;
       draw(s);
       paintChoice(s, s.chosen);
     });
-    switcher.append(made);
+    made.append(choice);
   }
-  cell.append(switcher, node("span", "axis", s.data.titles ? s.data.titles[0] : "Label"));
-  return cell;
+  return made;
 }
 
 function button(s, text, row, column, chosen) {
@@ -128,21 +192,29 @@ function button(s, text, row, column, chosen) {
   made.type = "button";
   made.dataset.at = `${row},${column}`;
   made.tabIndex = -1;
-  made.addEventListener("click", () => {
-    s.at = [row, column];
-    rove(s, s.at, false);
+  made.addEventListener("click", (e) => {
+    rove(s, [row, column], false);
+    const byKey = !e.detail;
+    if (byKey && made.classList.contains("chosen")) return enter(s);
     chosen();
     reveal(s);
   });
   return made;
 }
 
+const galleryOf = (s) => (s.host.getRootNode().host || s.host).ownerDocument.querySelector(".st-key-review_gallery, .st-key-people_gallery");
+
+// Enter on the cell that is chosen already: the keyboard goes to its images.
+function enter(s) {
+  const gallery = galleryOf(s);
+  const inside = gallery ? [...gallery.querySelectorAll("*")].find((one) => one.shadowRoot && one.shadowRoot.querySelector(".cells")) : null;
+  if (inside) inside.shadowRoot.querySelector(".cells").focus();
+}
+
 // The gallery of the cell is below the matrix: bring it into sight.
 function reveal(s) {
-  const root = s.host.getRootNode();
-  const place = root.host || s.host;
   setTimeout(() => {
-    const gallery = place.ownerDocument.querySelector(".st-key-review_gallery, .st-key-people_gallery");
+    const gallery = galleryOf(s);
     if (!gallery) return;
     const box = gallery.getBoundingClientRect();
     if (box.top > window.innerHeight * 0.6) gallery.scrollIntoView({ behavior: "smooth", block: "start" });

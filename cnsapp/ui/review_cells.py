@@ -2,40 +2,151 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
-from cnsapp.services import images, labels, review, viewing
+from cnsapp.services import label_settings
 from cnsapp.services.models import ModelView
-from cnsapp.services.projects import ClassView
-from cnsapp.services.review import Confusion, Only, Part, ReviewItem
-from cnsapp.ui import figures, frame, words
-from cnsapp.ui.components import Place, matrix
-from cnsapp.ui.labeller import PAGE_SIZE, Badge, labeller
-from cnsapp.ui.review_asked import Reviewed
+from cnsapp.services.review_filter import ReviewFilter
+from cnsapp.services.review_matrix import ReviewMatrix, review_matrix
+from cnsapp.ui import figures, frame, review_gallery, words
+from cnsapp.ui.components import Cells, Place, matrix
+from cnsapp.ui.review_asked import TODAY, TRUTH, Reviewed
+from cnsapp.ui.review_filters import choose_filters
+from cnsapp.ui.review_gallery import HEAD
+from cnsapp.ui.review_place import as_place, asked_cell, take_cell, turn_to
 
-CELL = "cell"  # in the address: "label class-predicted class", an empty side means all
-ONLY: dict[str, Only] = {"All": "all", "Wrong": "wrong", "Label changed": "changed"}
-FEW, FEW_HEIGHT = 10, 470  # a gallery of a few images needs no whole window
-Cell = tuple[int | None, int | None]  # (label, prediction) as class ids
+SCORES = "review_scores"  # the part that is drawn again when labels were stored
+CELLS: dict[str, Cells] = {
+    "Counts": "counts",
+    "% of label (recall)": "row",
+    "% of prediction (precision)": "column",
+}
+COUNTS = next(iter(CELLS))
+WIDE = 12  # a matrix of more classes takes the whole width
+WALK = (
+    "Choose a cell, a row or a column to see its images below. Arrow keys walk, Enter chooses, "
+    "Enter once more goes to the images."
+)
 
 
 def draw(asked: Reviewed) -> None:
     """Draw the matrix with the score, and the gallery of the chosen cell below."""
-    here, model, classes = asked.here, asked.model, asked.classes
-    confusion = review.confusion(
-        here.app.store, model_id=model.id, truth=asked.truth, part=asked.part
-    )
     with frame.guard():
-        score_and_matrix(model, confusion, classes, asked.part)
-    wrong_ones(asked)
+        blind = label_settings.is_blind(asked.here.app.store, project_id=asked.project.id)
+        wanted = choose_filters(asked, blind=blind)
+        # few images in a matrix would tell which label each has
+        counted = _all_of(wanted) if blind else wanted
+        st.fragment(_scores, key=SCORES)(asked, counted, blind=blind)
+        review_gallery.draw(asked, wanted, blind=blind)
 
 
-def how_scored(model: ModelView, found: Confusion, part: Part) -> str:
+def _all_of(wanted: ReviewFilter) -> ReviewFilter:
+    return ReviewFilter(part=wanted.part, truth=wanted.truth, level=wanted.level)
+
+
+def _scores(asked: Reviewed, wanted: ReviewFilter, *, blind: bool) -> None:
+    """Draw the score, the matrix that opens the gallery, and the figures of every class."""
+    with frame.guard():
+        found = review_matrix(asked.here.app.store, model_id=asked.model.id, wanted=wanted)
+        if not found.n:
+            _nothing(asked, found, wanted)
+            return
+        many = len(found.names) > WIDE
+        left, right = (st.container(), st.container()) if many else _two_columns()
+        with left:
+            _matrix(asked, found, blind=blind)
+        known = _stored(asked.model, found, wanted)
+        with right:
+            one, two = st.columns([5, 6], gap="large") if many else (right, right)
+            with one:
+                _headline(asked, found, known)
+                _beside(asked, found)
+            with two:
+                _per_class(found, known)
+
+
+def _two_columns() -> Any:
+    return st.columns([6, 5], gap="large")
+
+
+def _nothing(asked: Reviewed, found: ReviewMatrix, wanted: ReviewFilter) -> None:
+    """Say why there is no matrix."""
+    if wanted != _all_of(wanted):
+        st.info("No image that counts in the matrix comes through these filters.")
+    else:
+        st.info(
+            "No image could be held out, or none of them has a label that this model knows: "
+            "nothing can be said of how good it is."
+        )
+    _beside(asked, found)
+
+
+def _matrix(asked: Reviewed, found: ReviewMatrix, *, blind: bool) -> None:
+    chosen = st.segmented_control(
+        "Cells",
+        list(CELLS),
+        key="cells",
+        default=COUNTS,
+        required=True,
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    matrix(
+        key="review_matrix",
+        names=found.names,
+        counts=found.counts,
+        selected=as_place(asked_cell(), found, asked.classes),
+        on_choose=lambda place: _choose(place, found),
+        show=CELLS[chosen or COUNTS],
+        # a number that moves after one's own label would tell what others had said
+        follow=None if blind else asked.project.id,
+        on_stored=_count_again,
+    )
+    st.caption(WALK)
+
+
+def _choose(place: Place, found: ReviewMatrix) -> None:
+    take_cell(place, found.ids)
+    turn_to()
+    st.rerun()  # the gallery too
+
+
+def _count_again() -> None:
+    st.rerun([SCORES, HEAD])  # and leave the gallery as it is, under the hand that labels
+
+
+def _stored(
+    model: ModelView, found: ReviewMatrix, wanted: ReviewFilter
+) -> Mapping[str, Any] | None:
+    """Return the model's own figures where they are of these very images and labels."""
+    if wanted != ReviewFilter(part=wanted.part):
+        return None
+    scores = model.metrics if wanted.part == "fold" else model.metrics.get("test") or {}
+    score, ours = scores.get("balanced_accuracy"), found.balanced_accuracy
+    same = score is not None and ours is not None and abs(score - ours) < 1e-9
+    return scores if same and scores.get("n") == found.n else None
+
+
+def _headline(asked: Reviewed, found: ReviewMatrix, known: Mapping[str, Any] | None) -> None:
+    figures.headline(
+        {
+            "balanced_accuracy": found.balanced_accuracy,
+            "balanced_accuracy_interval": (known or {}).get("balanced_accuracy_interval")
+            or found.interval,
+            "n": found.n,
+        }
+    )
+    st.caption(how_scored(asked, found))
+
+
+def how_scored(asked: Reviewed, found: ReviewMatrix) -> str:
     """Return the sentence that says which predictions the figures are made of."""
-    if part == "fold":
-        return figures.how_scored({**model.metrics, "n": found.n})
+    if asked.part == "fold":
+        known = {**asked.model.metrics, "n": found.n, "n_groups": found.n_groups}
+        return figures.how_scored(known)
     groups = f" from {words.plural(found.n_groups, 'group')}" if found.n_groups else ""
     return (
         f"Predictions of {words.plural(found.n, 'image')}{groups} of the locked test set: no "
@@ -43,177 +154,48 @@ def how_scored(model: ModelView, found: Confusion, part: Part) -> str:
     )
 
 
-def score_and_matrix(
-    model: ModelView, found: Confusion, classes: list[ClassView], part: Part
-) -> None:
-    """Draw the score, the matrix that opens the gallery, and the figures of every class."""
-    left, right = st.columns([6, 5], gap="large")
-    with left:
-        matrix(
-            key="review_matrix",
-            names=found.names,
-            counts=found.counts,
-            selected=as_places(asked_cell(), found.class_ids),
-            on_choose=lambda place: take_cell(place, found.class_ids),
+def _beside(asked: Reviewed, found: ReviewMatrix) -> None:
+    """Say what is not in the figures, and which corrections they do not show."""
+    if found.n_elsewhere:
+        st.caption(
+            f"{words.plural(found.n_elsewhere, 'image')} left out: no label any more, or one "
+            "that this model does not know."
         )
-        st.caption("Choose a cell, a row or a column to see its images below; arrow keys walk.")
-    with right:
-        figures.headline(
-            {
-                "balanced_accuracy": found.balanced_accuracy,
-                "balanced_accuracy_interval": found.balanced_accuracy_interval,
-                "n": found.n,
-            }
-        )
-        st.caption(how_scored(model, found, part))
-        if found.n_elsewhere:
-            st.caption(
-                f"{words.plural(found.n_elsewhere, 'image')} left out: no label any more, or one "
-                "that this model does not know."
+    if found.n_changed and asked.truth == "trained":
+        with st.container(
+            horizontal=True, vertical_alignment="center", gap="small", key="review_corrected"
+        ):
+            said = words.plural(found.n_changed, "label was", "labels were")
+            st.caption(f"{said} changed since the training; that does not show here.")
+            st.button(
+                "Count the labels of today", key="review_today", type="tertiary", on_click=_today
             )
-        colors = {c.id: c.color for c in classes}
-        figures.per_class(found.per_class, colors)
-    for warning in figures.warnings_of(model):
+    for warning in figures.warnings_of(asked.model):
         st.caption(f":material/info: {frame.plain(warning)}")
 
 
-def wrong_ones(asked: Reviewed) -> None:
-    """Draw the gallery of the chosen cell, most confidently wrong first."""
-    here, project, model, classes = asked.here, asked.project, asked.model, asked.classes
-    with st.container(key="review_gallery"):
-        cell = asked_cell()
-        by_id = review.class_names(here.app.store, model_id=model.id)
-        with st.container(horizontal=True, vertical_alignment="center", key="review_filters"):
-            st.subheader(frame.plain(title_of(cell, by_id)), anchor=False, width="content")
-            if cell is not None and st.button(
-                "All wrong ones", key="review_all", type="tertiary", icon=":material/close:"
-            ):
-                st.query_params.pop(CELL, None)
-                st.rerun()
-            chosen = st.segmented_control(
-                "Show",
-                list(ONLY),
-                key="review_only" if cell else "review_only_wrong",
-                default="All" if cell else "Wrong",
-                required=True,
-                label_visibility="collapsed",
-            )
-            pager = st.container(horizontal=True, width="content")
-        as_of = labels.high_water(here.app.store)
-        counts = images.counts(here.app.store, project_id=project.id)
-        only = ONLY[chosen or "All"]
-        items = turn_pages(asked, cell, only, pager)
-        answer = labeller(
-            key="review_labeller",
-            mode="review",
-            images=items,
-            classes=classes,
-            project_id=project.id,
-            annotator=here.annotator,
-            counts=counts,
-            as_of=as_of,
-            badges={item.id: badge(item, by_id) for item in items},
-            empty=nothing_here(cell, only),
-            height=FEW_HEIGHT if len(items) <= FEW else None,
-            um_per_px=viewing.um_per_px(here.app.store, project_id=project.id),
-        )
-    if answer.opened is not None:
-        frame.go_to("pages/explain.py", model=model.id, image=answer.opened)
+def _today() -> None:
+    st.session_state[TRUTH] = TODAY
+    st.rerun()
 
 
-def turn_pages(
-    asked: Reviewed,
-    cell: Cell | None,
-    only: Only,
-    place: st.delta_generator.DeltaGenerator,
-) -> list[ReviewItem]:
-    """Return the images of the page that the pager is at; draw the pager where one is needed."""
-    model, truth, part = asked.model, asked.truth, asked.part
-    sign = f"{model.id}/{cell}/{only}/{truth}/{part}"
-    if st.session_state.get("review_sign") != sign:
-        st.session_state["review_sign"] = sign
-        st.session_state["review_trail"] = [None]
-    trail: list[tuple[float, int] | None] = st.session_state["review_trail"]
-    label, predicted = cell or (None, None)
-    items = review.cell_images(
-        asked.here.app.store,
-        model_id=model.id,
-        true_class=label,
-        predicted_class=predicted,
-        only=only,
-        after=trail[-1],
-        limit=PAGE_SIZE + 1,
-        truth=truth,
-        part=part,
-    )
-    more = len(items) > PAGE_SIZE
-    items = items[:PAGE_SIZE]
-    if more or len(trail) > 1:
-        with place:
-            back = trail[:-1] or [None]
-            ahead = [*trail, items[-1].cursor] if more else trail
-            for name, icon, key, to, off in (
-                ("Previous", "chevron_left", "review_previous", back, len(trail) == 1),
-                ("Next", "chevron_right", "review_next", ahead, not more),
-            ):
-                st.button(
-                    name,
-                    icon=f":material/{icon}:",
-                    key=key,
-                    disabled=off,
-                    on_click=st.session_state.__setitem__,
-                    args=("review_trail", to),
-                )
-    return items
-
-
-def badge(item: ReviewItem, names: dict[int, str]) -> Badge:
-    """Return what the model said of an image, and how sure it was."""
-    said = f"{names.get(item.predicted_class_id, 'another class')} {item.confidence:.2f}"
-    if item.changed:
-        return Badge(said, "changed")
-    return Badge(said, "plain" if item.predicted_class_id == item.label_then else "wrong")
-
-
-def title_of(cell: Cell | None, names: dict[int, str]) -> str:
-    """Return what the gallery shows, in words."""
-    if cell is None:
-        return "Images, most confident predictions first"
-    label, predicted = cell
-    if label is None:
-        return f"Predicted as {names.get(predicted or 0, 'another class')}"
-    if predicted is None:
-        return f"Labelled {names.get(label, 'another class')}"
-    return f"Labelled {names.get(label, '?')}, predicted as {names.get(predicted, '?')}"
-
-
-def nothing_here(cell: Cell | None, only: Only) -> str:
-    """Return what an empty gallery means."""
-    if only == "changed":
-        return "No label of these images was changed since the model was trained."
-    if cell is None and only == "wrong":
-        return "The model agrees with every label. Look at the All tab, or predict new images."
-    return "No image is in this cell."
-
-
-def asked_cell() -> Cell | None:
-    """Return the cell that the address names."""
-    label, dash, predicted = str(st.query_params.get(CELL) or "").partition("-")
-    if not dash or not all(re.fullmatch("[0-9]{0,15}", part) for part in (label, predicted)):
-        return None
-    cell = (int(label) if label else None, int(predicted) if predicted else None)
-    return None if cell == (None, None) else cell
-
-
-def take_cell(places: Place, class_ids: list[int]) -> None:
-    """Put a cell of the matrix into the address."""
-    parts = ["" if at is None else str(class_ids[at]) for at in places]
-    st.query_params[CELL] = "-".join(parts)
-
-
-def as_places(cell: Cell | None, class_ids: list[int]) -> Place | None:
-    """Return a cell as the places of its row and column in the matrix."""
-    if cell is None or any(i is not None and i not in class_ids for i in cell):
-        return None
-    label, predicted = (None if i is None else class_ids.index(i) for i in cell)
-    return label, predicted
+def _per_class(found: ReviewMatrix, known: Mapping[str, Any] | None) -> None:
+    """Draw recall, precision and F1 of every row; intervals where the model has noted them."""
+    noted = {row["class_id"]: row for row in (known or {}).get("per_class") or []}
+    rows = []
+    for k, (class_id, name) in enumerate(zip(found.ids, found.names, strict=True)):
+        n, called = sum(found.counts[k]), sum(row[k] for row in found.counts)
+        row = {
+            "class_id": class_id,
+            "name": name,
+            "n": n,
+            "recall": found.row_shares[k][k],
+            "precision": found.column_shares[k][k],
+            "f1": 2 * found.counts[k][k] / (n + called) if n else None,
+        }
+        at_training = noted.get(class_id, {})
+        if at_training.get("n") == n:
+            row["recall_interval"] = at_training.get("recall_interval")
+            row["recall_interval_by"] = at_training.get("recall_interval_by", "image")
+        rows.append(row)
+    figures.per_class(rows, dict(zip(found.ids, found.colors, strict=True)))
