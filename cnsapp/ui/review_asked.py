@@ -10,6 +10,7 @@ from cnsapp.services.review import Part, Truth
 from cnsapp.ui.frame import Here
 
 TRUTH, TODAY = "review_truth", "Labels of today"  # in the address: which labels are looked at
+SET_TRUTH = "review_truth_set"  # in the session: a button has chosen them in the run before
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cnsapp.services.review_filter import ReviewFilter
 from cnsapp.services.review_matrix import ReviewMatrix, review_matrix
 from cnsapp.ui import figures, frame, review_gallery, words
 from cnsapp.ui.components import Cells, Place, matrix
-from cnsapp.ui.review_asked import TODAY, TRUTH, Reviewed
+from cnsapp.ui.review_asked import SET_TRUTH, TODAY, TRUTH, Reviewed
 from cnsapp.ui.review_filters import choose_filters
 from cnsapp.ui.review_gallery import HEAD
 from cnsapp.ui.review_place import as_place, asked_cell, take_cell, turn_to
@@ -176,6 +176,7 @@ def _beside(asked: Reviewed, found: ReviewMatrix) -> None:
 
 def _today() -> None:
     st.session_state[TRUTH] = TODAY
+    st.session_state[SET_TRUTH] = True
     st.rerun()
 
 

@@ -198,7 +198,9 @@ def _head(asked: Asked, page: ReviewPage) -> None:
     """Say how many images there are, and whether labels given since changed the list."""
     with (
         frame.guard(),
-        st.container(horizontal=True, vertical_alignment="center", gap="small", height=40),
+        st.container(
+            horizontal=True, vertical_alignment="center", gap="small", height=34, border=False
+        ),
     ):
         st.caption(how_many(page), width="content")
         if asked.blind:
