@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import select
 
 from cnsapp.domain.compare import Pair
 from cnsapp.domain.resampling import Interval
@@ -14,8 +15,11 @@ from cnsapp.errors import InvalidInputError
 from cnsapp.services.comparing import Comparison, Judged, compare_models
 from cnsapp.services.comparing_words import Part, in_words
 from cnsapp.services.images import MAX_PAGE, items_in_order
+from cnsapp.services.models import ModelView, list_models
+from db.models import Prediction
 from db.session import Store
 
+FEWEST_CLASSES = 2  # in common, to compare two models
 Outcome = Literal["fixed", "broken", "still_wrong", "both_right"]
 Cursor = tuple[float, int]  # (value it is ordered by, image id)
 
@@ -71,6 +75,35 @@ class OutcomePage:
     items: list[Judged]
     n: int
     after: Cursor | None
+
+
+def comparable_models(store: Store, *, model: ModelView, part: Part = "fold") -> list[ModelView]:
+    """Return the models that one can be compared with, the one made just before it first.
+
+    They judged images in this part and share two classes with it. Those made before come first, the
+    newest of them first; whether they judged any of the same images is not looked up here.
+    """
+    others = [m for m in list_models(store, project_id=model.project_id) if m.id != model.id]
+    known = _class_ids(model)
+    found = [m for m in others if len(known & _class_ids(m)) >= FEWEST_CLASSES]
+    with store.reading() as session:
+        judged = {
+            m.id
+            for m in [model, *found]
+            if session.scalar(
+                select(Prediction.id)
+                .where(Prediction.model_id == m.id, Prediction.part == part)
+                .limit(1)
+            )
+        }
+    if model.id not in judged:
+        return []
+    found = [m for m in found if m.id in judged]
+    return sorted(found, key=lambda m: (m.id > model.id, abs(m.id - model.id)))
+
+
+def _class_ids(model: ModelView) -> set[int]:
+    return {output.class_id for output in model.outputs if not output.deleted}
 
 
 def two_models(

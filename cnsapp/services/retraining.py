@@ -98,7 +98,7 @@ def _hint(
         )
         if count
     ]
-    said = f"Labels since this model: {', '.join(parts) or 'none changed'}"
+    said = f"Labels changed since this model: {', '.join(parts) or 'none changed'}"
     if n and trained:
         share = 100 * n / trained
         shown = f"{share:,.0f}" if share >= 10 else f"{share:.2g}"

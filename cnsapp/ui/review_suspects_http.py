@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from starlette.routing import Route
 
 from cnsapp.bootstrap import App
 from cnsapp.http import require_same_origin
-from cnsapp.services import label_errors, models, projects
+from cnsapp.services import label_errors, models, projects, suggestion_runs
 from cnsapp.services.label_error_answers import refuse_blind, take_decisions
 from cnsapp.services.label_errors import Key
 from cnsapp.ui.json_routes import in_words, number_in, parts_of, read_message
@@ -33,7 +34,9 @@ def routes(app: App) -> list[Route]:
         done = await run_in_threadpool(
             take_decisions, app.store, project_id=project_id, who=annotator, events=events
         )
-        return JSONResponse(done.as_json())
+        # behind the answer, as after any label: who decides does not wait for it
+        after = BackgroundTask(suggestion_runs.refresh_if_due, app.store, project_id=project_id)
+        return JSONResponse(done.as_json(), background=after)
 
     async def look(request: Request) -> Response:
         found = await run_in_threadpool(_look, app, request.query_params)

@@ -5,7 +5,7 @@ const MOUNTED = new WeakMap();
 const PATH = "/api/label-errors";
 const CHIPS = 12; // classes with a button of their own; more share a list
 const FEW = 15; // lines left from which more are asked for
-const PAIRS = 8; // pairs of classes with a button of their own
+const PAIRS = 5; // pairs of classes with a button of their own
 const CHORD = 1500; // ms between the two keys of a class
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -40,10 +40,14 @@ function mounted(root) {
   s.panel.tabIndex = -1;
   s.panel.setAttribute("aria-label", "The suspected label");
   s.saved = node("span", "saved");
-  const body = node("div", "body");
-  body.append(s.list, s.panel);
-  s.host.append(s.figures, s.advice, s.pairs, s.warning, body, s.status);
+  s.body = node("div", "body");
+  s.body.append(s.list, s.panel);
+  s.host.append(s.figures, s.advice, s.pairs, s.warning, s.body, s.status);
   root.append(s.host);
+  const resized = () => fit(s);
+  window.addEventListener("resize", resized);
+  const watch = new ResizeObserver(resized); // the page above grows while it is drawn
+  watch.observe(s.host);
   const listener = (answer) => heard(s, answer);
   s.box.listeners.add(listener);
   const onKey = (e) => pressed(s, e);
@@ -52,10 +56,21 @@ function mounted(root) {
     s.gone = true;
     s.box.listeners.delete(listener);
     document.removeEventListener("keydown", onKey);
+    window.removeEventListener("resize", resized);
+    watch.disconnect();
     s.host.remove();
     MOUNTED.delete(root);
   };
   return s;
+}
+
+// As high as the window leaves room for, so that the keys stay in sight.
+function fit(s) {
+  const { host } = s.body.getRootNode();
+  const main = host && host.closest('[data-testid="stMain"]');
+  const top = s.body.getBoundingClientRect().top + (main ? main.scrollTop : 0);
+  const room = window.innerHeight - top - 24;
+  s.body.style.height = window.innerWidth > 1100 ? `${Math.round(Math.min(620, Math.max(430, room)))}px` : "";
 }
 
 // Data of the page: the same list again leaves everything where it is.
@@ -172,7 +187,7 @@ function paintPanel(s) {
   frame.append(picture, node("div", "gone", "This picture cannot be shown."));
   const facts = node("div", "facts");
   const title = node("h3");
-  title.append("Labelled ", called(row.label), ", looks like ", called(row.to));
+  title.append("Labelled", called(row.label), "but looks like", called(row.to));
   const name = node("div", "quiet file", row.group ? `${row.name} · ${row.group}` : row.name);
   name.title = name.textContent;
   facts.append(title, name, measure(row), node("p", "reason", row.reason), neighbours(row), deciding(s, row));
