@@ -7,22 +7,26 @@ from collections.abc import Callable
 import streamlit as st
 
 from cnsapp.services import models, projects, review
-from cnsapp.services.models import Changes, ModelView
+from cnsapp.services.models import ModelView
+from cnsapp.services.retraining import RetrainHint, retrain_hint
 from cnsapp.services.review import Part, Truth
-from cnsapp.ui import frame, review_cells, review_checks
+from cnsapp.ui import frame, review_cells, review_changes, review_checks, review_suspects
 from cnsapp.ui.frame import Here
 from cnsapp.ui.locked import may_look
 from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
-from cnsapp.ui.review_asked import Reviewed
+from cnsapp.ui.review_asked import SET_TRUTH, TODAY, TRUTH, Reviewed
 
-TRUTHS: dict[str, Truth] = {"Labels at training": "trained", "Labels of today": "current"}
+AT_TRAINING = "Labels at training"
+TRUTHS: dict[str, Truth] = {AT_TRAINING: "trained", TODAY: "current"}
 FOLDS = "Held-out folds"
 PARTS: dict[str, Part] = {FOLDS: "fold", "Locked test set": "test"}
-VIEW = "view"
+VIEW, CHANGED = "view", "What changed"
 VIEWS: dict[str, Callable[[Reviewed], None]] = {
     "Matrix": review_cells.draw,
+    "Label errors": review_suspects.draw,
     "Checks": review_checks.draw,
+    CHANGED: review_changes.draw,
 }
 
 
@@ -45,7 +49,8 @@ def main() -> None:
         part = choose_part(here, model)
     if part == "test" and not may_look(here, model, "Review"):
         return
-    say_changed(models.labels_changed_since(here.app.store, model_id=model.id))
+    if st.query_params.get(VIEW) != CHANGED:  # that view says it itself
+        say_changed(retrain_hint(here.app.store, model_id=model.id))
     say_read_otherwise(here, model)
     classes = projects.list_classes(here.app.store, project_id=project.id)
     asked = Reviewed(here, project, model, classes, truth, part)
@@ -77,6 +82,7 @@ def choose_part(here: Here, model: ModelView) -> Part:
         key="review_part",
         default=FOLDS,
         required=True,
+        bind="query-params",
         help="Figures of the two are never mixed. Choose by the folds; publish the test set.",
     )
     return PARTS[chosen or FOLDS]
@@ -87,35 +93,27 @@ def choose_truth() -> Truth:
     chosen = st.segmented_control(
         "Held against",
         list(TRUTHS),
-        key="review_truth",
-        default="Labels at training",
+        key=TRUTH,
+        # a value that a button has just set bears no default beside it
+        default=None if st.session_state.pop(SET_TRUTH, False) else AT_TRAINING,
         required=True,
+        bind="query-params",
         help="At training: the figures of the model. Of today: with the labels corrected since.",
     )
-    return TRUTHS[chosen or "Labels at training"]
+    return TRUTHS[chosen or AT_TRAINING]
 
 
-def say_changed(changed: Changes) -> None:
-    """Say that the labels have moved on since this model, and offer to train again."""
-    if not changed.total:
+def say_changed(hint: RetrainHint) -> None:
+    """Say in one line that the labels have moved on since this model, and whether to train."""
+    if not hint.changes.total and not hint.unknown_classes:
         return
-    parts = [
-        f"{n:,} {word}"
-        for n, word in (
-            (changed.n_changed, "changed"),
-            (changed.n_new, "new"),
-            (changed.n_removed, "removed"),
-        )
-        if n
-    ]
-    with st.container(
-        horizontal=True, vertical_alignment="center", border=True, key="review_changed"
-    ):
-        st.markdown(
-            f":material/sync: **Labels changed since this model:** {', '.join(parts)}.",
-            width="stretch",
-        )
-        if st.button("Train again", key="review_retrain"):
+    head, _, rest = hint.said.partition(": ")
+    with st.container(horizontal=True, vertical_alignment="center", key="review_changed"):
+        st.caption(f":material/sync: **{head}:** {frame.plain(rest)}", width="content")
+        if st.button(
+            "Train again", key="review_retrain",
+            type="secondary" if hint.worth == "yes" else "tertiary",
+        ):  # fmt: skip
             frame.go_to("pages/train.py")
 
 
