@@ -85,6 +85,13 @@ def look(store: Store, *, split_id: int, model_id: int, who: str, purpose: str) 
         return note_use(session, split_id=split_id, model_id=model_id, who=who, purpose=purpose)
 
 
+def has_looked(store: Store, *, model_id: int, who: str) -> bool:
+    """Say whether a look of this person at a model's test answers on a screen was noted."""
+    mine = (SplitUse.model_id == model_id, SplitUse.who == who[:200], SplitUse.job_id.is_(None))
+    with store.reading() as session:
+        return session.scalar(select(SplitUse.id).where(*mine).limit(1)) is not None
+
+
 def n_uses(session: Session, split_id: int) -> int:
     """Return how often the test images of a split were looked at.
 

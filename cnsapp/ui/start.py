@@ -70,7 +70,7 @@ def routes() -> list[BaseRoute]:
     # is remembered, and the first visitor need not wait for it either
     inspect.stack()
     from cnsapp.http import routes as http_routes
-    from cnsapp.ui import looks_http, pictures, review_suspects_http, tiles_http
+    from cnsapp.ui import looks_http, pictures, review_http, review_suspects_http, tiles_http
     from cnsapp.ui.labeller.http import routes as label_routes
     from cnsapp.ui.labeller.http_notes import routes as note_routes
     from cnsapp.ui.labeller.http_queue import routes as queue_routes
@@ -82,7 +82,7 @@ def routes() -> list[BaseRoute]:
     return [
         *http_routes(app), *label_routes(app), *note_routes(app), *queue_routes(app),
         *pictures.routes(app), *tiles_http.routes(app), *looks_http.routes(app),
-        *review_suspects_http.routes(app),
+        *review_suspects_http.routes(app), *review_http.routes(app),
     ]  # fmt: skip
 
 
