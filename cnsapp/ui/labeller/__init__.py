@@ -22,15 +22,16 @@ BULK_STAMP = "bulk_stamp"  # in the session: the last action that the page itsel
 PAGE_SIZE = 200  # cells a browser draws and paints without being noticed
 
 _HERE = Path(__file__).parent
-_VIEWER = ("elements.js", "scalebar.js", "look.js", "tiles.js", "gestures.js", "viewer.js")
+_VIEWER = ("elements.js", "scalebar.js", "look.js", "tiles.js", "gestures.js", "laid.js", "viewer.js")
 _ONE = ("queue.js", "single.js")
 _BESIDE = (
     "popup.js", "typeahead.js", "suggest.js", "notes.js", "history.js", "news.js", "place.js",
 )  # fmt: skip
 _GRID = ("cells.js", "grid.js", "big.js")
+_WHY = ("why.js", "why_parts.js", "why_map.js", "why_near.js")
 _PARTS = (
     *_VIEWER, "outbox.js", "undoing.js", "state.js", "chords.js", "panel.js", "sheet.js", *_BESIDE,
-    *_GRID, *_ONE, "keys.js", "labeller.js",
+    *_GRID, *_WHY, *_ONE, "keys.js", "labeller.js",
 )  # fmt: skip
 
 
@@ -237,7 +238,7 @@ def closeup(
 def _component() -> Any:
     return st.components.v2.component(
         "cnsapp_labeller",
-        css=_joined("labeller.css", "viewer.css", "beside.css"),
+        css=_joined("labeller.css", "viewer.css", "beside.css", "why.css"),
         js=_joined(*_PARTS),
     )
 

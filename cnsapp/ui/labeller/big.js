@@ -22,8 +22,8 @@ function buildBig(s) {
     button("‹", "", "Previous (←)", () => step(-1)), button("›", "", "Next (→)", () => step(1)));
   if (s.data.mode === "review") head.append(button("Explain", "", "Why the model says so", () => (s.big.close(), s.open(s.images[s.focus].id))));
   head.append(button("Close", "Esc", "Back to the grid", () => s.big.close()));
-  s.big.append(head, s.bigViewer.root, s.bigChoices);
-  s.big.addEventListener("close", () => (closePopup(s, false), paintSelection(s), takeKeyboard(s)));
+  s.big.append(head, s.data.review ? el("div", "bigbody", {}, s.bigViewer.root, buildWhy(s)) : s.bigViewer.root, s.bigChoices);
+  s.big.addEventListener("close", () => (leaveMaps(s), closePopup(s, false), paintSelection(s), takeKeyboard(s)));
   s.host.append(s.big);
 }
 
@@ -43,4 +43,5 @@ function showBig(s) {
     node.setAttribute("aria-pressed", String(label.state === "label" && label.class_id === c.id));
     return node;
   }));
+  showWhy(s, row);
 }

@@ -40,6 +40,8 @@ function handled(s, e, target, free) {
 }
 
 function meaning(s, e, key) {
+  const beside = whyKey(s, e, key);
+  if (beside) return beside;
   if (key === "h" && e.shiftKey) return () => openStory(s);
   if (key === "?" || key === "h") return () => s.ui.sheet.showModal();
   if (key === "u") return () => takeLast(s, e.shiftKey ? "redo" : "undo");

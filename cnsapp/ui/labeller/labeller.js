@@ -127,6 +127,7 @@ function labelTargets(s, kind, classId) {
   const ids = chosenIds(s);
   if (!ids.length) return s.say("Select an image first.");
   if (unseen(s) && kind === "label") return s.say("This picture cannot be shown, so it gets no class. Skip it with S, or wait.");
+  if (ids.some((id) => isOut(s, id))) return s.say("It is excluded: take it back in first (Shift X).");
   if (!act(s, ids, kind, classId)) return;
   moveOn(s, ids);
   const word = kind === "clear" ? "no label" : labelWord(s, stateOf(kind, classId));
@@ -156,6 +157,7 @@ const nameFor = (s, id) => (s.at.has(id) ? s.images[s.at.get(id)].name : s.known
 
 async function takeLast(s, kind) {
   const words = TAKE_BACK[kind];
+  if (kind === "undo" && undoExclusion(s)) return;
   const step = await (kind === "undo" ? undo(s) : redo(s));
   if (!step) return paintUndo(s), s.say(words.none);
   const ids = step.events.map(([, , id]) => id);

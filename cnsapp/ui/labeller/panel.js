@@ -40,11 +40,12 @@ function buildFrame(s) {
   ui.sheet.addEventListener("click", (e) => e.target === ui.sheet && ui.sheet.close());
   s.say = (text) => {
     ui.status.textContent = ui.status.title = text;
-    if (s.big && s.big.open) s.bigSaid.textContent = text;
+    if (s.big && s.big.open) s.bigSaid.textContent = s.bigSaid.title = text;
   };
   s.warn = (text) => {
     ui.notice.replaceChildren(el("span", "", { text }), el("button", "close", { type: "button", "aria-label": "Close", text: "×", onclick: () => (ui.notice.hidden = true) }));
     ui.notice.hidden = false;
+    if (s.big && s.big.open) s.bigSaid.textContent = s.bigSaid.title = text; // it lies over the notice
   };
 }
 

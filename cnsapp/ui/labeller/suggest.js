@@ -56,6 +56,7 @@ function disputed(s, id) {
 function chipsOf(s, id) {
   const { tags, noted } = factsOf(s, id);
   const chips = [];
+  if (isOut(s, id)) chips.push(["out", "excluded", "excluded: in no list, count or training"]);
   if (disputed(s, id)) chips.push(["dispute", "people disagree", "people disagree about this image"]);
   if (tags.length) chips.push(["worded", tags.length > 1 ? `${tags[0]} +${tags.length - 1}` : tags[0], `tags: ${tags.join(", ")}`]);
   if (noted) chips.push(["noted", "note", "has a note"]);

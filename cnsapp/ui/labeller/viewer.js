@@ -39,7 +39,7 @@ function buildViewer(v) {
   ui.changed = el("div", "changed", { hidden: "" });
   ui.readout = el("output", "", { "aria-label": "Scale of the picture" });
   ui.whole = button("1:1", "Z", "One pixel of the picture on one of the screen, and back to the whole (z)", () => toggleWhole(v));
-  v.root = el("div", "eye", {}, v.frame, ui.canvas, el("div", "marks", {}, ui.bar, ui.note), ui.changed,
+  v.root = el("div", "eye", {}, v.frame, ui.canvas, buildLaid(v), el("div", "marks", {}, ui.bar, ui.note), ui.changed,
     el("div", "lens", { role: "group", "aria-label": "Zoom and look" },
       button("−", "", "Smaller (−)", () => zoomBy(v, 1 / STEP)), ui.readout,
       button("+", "", "Larger (+)", () => zoomBy(v, STEP)), ui.whole, buildLook(v)));
@@ -59,6 +59,7 @@ function showClose(v, row, img) {
   v.w = (row && row.width) || 0;
   v.h = (row && row.height) || 0;
   setClose(v, false);
+  v.lay(null); // it was of the picture before
   afterwards(v);
 }
 
@@ -152,6 +153,7 @@ function draw(v) {
   const on = v.row ? channelsOn(v) : null;
   const close = !!v.row && sides(v) && (v.s > 0 || on !== null);
   setClose(v, close);
+  placeLaid(v);
   if (!close) return paintNote(v, "");
   const { canvas } = v.ui;
   const pixels = dpr();
