@@ -53,7 +53,6 @@ function draw(s) {
   s.columns = names.map((_, j) => counts.reduce((sum, row) => sum + row[j], 0));
   const held = s.host.contains(s.host.getRootNode().activeElement);
   const table = node("table");
-  table.classList.toggle("narrow", names.length > 6 || names.some((name) => name.length > 8));
   table.classList.toggle("many", names.length > 16);
   const [label, predicted] = s.data.titles || ["labels", "predictions"];
   table.setAttribute("aria-label", `Confusion matrix: rows are ${label}, columns are ${predicted}`);
@@ -99,15 +98,21 @@ function showMoved(s) {
   counts.forEach((row, i) => row.forEach((n, j) => n !== old[i][j] && find(s, [i + 1, j + 1]).classList.add("moved")));
 }
 
-// Cells take what the column leaves, so that the whole matrix stays in sight.
+// Cells take what the column leaves, so that the whole matrix stays in sight; names stand upright
+// where they are wider than their column.
 function fit(s) {
   const name = s.host.querySelector("tbody th");
   if (!name || !s.host.clientWidth) return;
+  s.host.classList.remove("tight"); // smaller names would leave more room than there is without
   const n = s.data.names.length;
-  const room = s.host.clientWidth - name.getBoundingClientRect().width - 52;
-  const side = Math.max(26, Math.min(n > 6 ? 44 : 64, room / n - 2));
+  const sum = s.host.querySelector("tbody .sum");
+  const room = s.host.clientWidth - name.getBoundingClientRect().width - sum.getBoundingClientRect().width;
+  const longest = Math.max(...s.data.names.map((one) => one.length)) * 7.5 + 6;
+  const most = n > 6 ? 44 : Math.max(64, Math.min(longest, 120));
+  const side = Math.max(26, Math.min(most, (room - 12) / n - 2));
   s.host.style.setProperty("--cell", `${side}px`);
   s.host.classList.toggle("tight", side < TIGHT);
+  s.host.firstElementChild.classList.toggle("narrow", longest > side);
 }
 
 // A number that fits into a narrow cell.
