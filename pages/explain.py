@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import streamlit as st
 
 from cnsapp.errors import NotFoundError
-from cnsapp.services import explaining, images, models, projects, review
+from cnsapp.services import explaining, images, label_settings, models, own_labels, projects
 from cnsapp.services.explaining import Probabilities
-from cnsapp.services.images import ImageDetail, ImageFilter, ImageItem
+from cnsapp.services.images import ImageDetail, ImageItem
 from cnsapp.services.models import ModelView
 from cnsapp.services.projects import ClassView, ProjectView
-from cnsapp.services.review import ReviewItem
-from cnsapp.ui import explain_view, frame, words
-from cnsapp.ui.components import Panel, Tile, gallery, overlay, thumb_url, view_url
-from cnsapp.ui.explain_view import MapState, MapWish
+from cnsapp.ui import explain_choices, explain_list, explain_maps, explain_view, frame, words
+from cnsapp.ui.explain_choices import Choices
+from cnsapp.ui.explain_list import IMAGE, Listed, show
+from cnsapp.ui.explain_maps import Shown
 from cnsapp.ui.frame import Here
 from cnsapp.ui.locked import may_look
 from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
 from cnsapp.ui.reading_note import say_read_otherwise
 from cnsapp.ui.tables import Bar, bars, class_name
 
-IMAGE = "image"
-STRIP = 40
-WRONG, EVERY = "Wrong ones", "All images"
 MISLEADS = (
-    "The map shows where evidence for a class came from, as coarse as the layer it is read from. "
+    "A map shows where evidence for a class came from, as coarse as the layer it is read from. "
     "It does not show why, and it may mislead: look whether it moves with the tissue."
 )
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the page is asked for."""
-
-    model: ModelView
-    image: ImageDetail
-    classes: dict[int, ClassView]
-    method: str
-    target: int | None  # None: the predicted class
 
 
 def main() -> None:
@@ -56,35 +40,27 @@ def main() -> None:
             "Go to Train",
         )
     classes = {c.id: c for c in projects.list_classes(here.app.store, project_id=project.id)}
+    blind = label_settings.read_settings(here.app.store, project_id=project.id).blind
     with st.container(horizontal=True, vertical_alignment="bottom", key="explain_top"):
-        model = choose_model(found, key="explain_model", width=400)
-        items = choose_list(here, project, model)
+        model = choose_model(found, key="explain_model", width=380)
+        listed = explain_list.choose_list(here, model, blind=blind)
+        place_of_many = st.container(width="content")
     say_read_otherwise(here, model)
-    image_id = chosen_image(here, project, items)
+    explain_list.queue(here, project)
+    strip = st.container()
+    image_id = chosen_image(here, project, listed.items)
     if image_id is None:
         st.info("No image is in this list. Choose another one above.")
         return
-    strip(items, image_id, classes)
     image = images.get_image(here.app.store, image_id=image_id)
-    explain(here, model, image, classes, [item.id for item in items])
-
-
-def choose_list(here: Here, project: ProjectView, model: ModelView) -> list[ImageItem]:
-    """Draw which images the strip shows, and return them."""
-    kind = st.segmented_control(
-        "Images", [WRONG, EVERY], key="explain_list", default=WRONG, required=True
-    )
-    part = st.text_input("File name contains", key="explain_find", width=220)
-    if kind == WRONG and not (part or "").strip():
-        wrong = review.cell_images(here.app.store, model_id=model.id, only="wrong", limit=STRIP)
-        return [*wrong]
-    page = images.list_images(
-        here.app.store,
-        project_id=project.id,
-        filter=ImageFilter(text=(part or "").strip()),
-        limit=STRIP,
-    )
-    return page.items
+    if blind:
+        image = own_labels.labels_of(here.app.store, [image], here.annotator)[0]
+    choices = explain(here, model, image, classes, listed)
+    with place_of_many:
+        explain_list.many(here, model, listed, choices)
+    with strip:
+        there = explain_list.with_maps(here, model, listed, choices)
+        explain_list.strip(listed, image_id, classes, there)
 
 
 def chosen_image(here: Here, project: ProjectView, items: list[ImageItem]) -> int | None:
@@ -101,80 +77,60 @@ def chosen_image(here: Here, project: ProjectView, items: list[ImageItem]) -> in
     return items[0].id if items else None
 
 
-def strip(items: list[ImageItem], current: int, classes: dict[int, ClassView]) -> None:
-    """Draw the list as a strip of thumbnails; a click shows that image."""
-    if items:
-        gallery(
-            [tile(item, classes) for item in items],
-            key="explain_strip",
-            selected=current,
-            side=92,
-            row=True,
-            on_open=show,
-        )
-
-
-def show(image_id: int) -> None:
-    """Put an image into the address."""
-    st.query_params[IMAGE] = str(image_id)
-
-
-def tile(item: ImageItem, classes: dict[int, ClassView]) -> Tile:
-    """Return an image as the strip shows it: its label, and what the model said."""
-    label = classes.get(item.class_id) if item.class_id is not None else None
-    note = f"{item.confidence:.2f}" if isinstance(item, ReviewItem) else ""
-    return Tile(
-        item.id,
-        thumb_url(item.id, item.version),
-        item.name,
-        label.name if label else "",
-        label.color if label else "",
-        note,
-    )
-
-
 def explain(
     here: Here,
     model: ModelView,
     image: ImageDetail,
     classes: dict[int, ClassView],
-    order: list[int],
-) -> None:
+    listed: Listed,
+) -> Choices:
     """Draw one image: its maps large, and beside them how sure the model is."""
+    offers = explaining.methods_for(here.app, model_id=model.id)
+    left, right = st.columns([11, 4], gap="large")
+    with left:
+        choices = explain_choices.choose(model, offers, classes)
     locked = explaining.in_test_set(here.app.store, model_id=model.id, image_id=image.id)
-    if locked and not may_look(here, model, "Explain"):
-        return
-    left, right = st.columns([3, 2], gap="large")
-    with right:
-        walk(image.id, order)
-        label = classes.get(image.class_id) if image.class_id is not None else None
-        st.markdown(f"**{frame.plain(image.name)}**")
-        target, method, compare = choose_map(model, classes)
+    if locked:
+        with left:
+            if not may_look(here, model, "Explain"):
+                return choices
+    targets = explain_list.targets_of(here, model, [image.id], choices, blind=listed.blind)[
+        image.id
+    ]
+    shown = explain_maps.ask(here, model, image, targets, choices)
     sure = explaining.probabilities(here.app.store, model_id=model.id, image_id=image.id)
-    if target is None and sure is not None and sure.values:
-        target = sure.values[0][0].id  # what it said when it had not seen the image
-    asked = Asked(model, image, classes, method, target)
-    first = explain_view.get_map(here.app, wish_of(asked), requested_by=here.annotator)
-    if sure is None and first.facts is not None:
-        sure = explaining.map_probabilities(here.app.store, model_id=model.id, facts=first.facts)
+    first = next((one.state.facts for one in shown if one.state.facts is not None), None)
+    if sure is None and first is not None:
+        sure = explaining.map_probabilities(here.app.store, model_id=model.id, facts=first)
     predicted = sure.values[0][0] if sure and sure.values else None
-    second = None
-    if compare and label is not None and predicted is not None:
-        differs = label.id != predicted.id and asked.target == predicted.id
-        if differs and label.id in {output.class_id for output in model.outputs}:
-            second = MapWish(model.id, image.id, method, label.id)
+    label = classes.get(image.class_id) if image.class_id is not None else None
     with right:
+        walk(image.id, [item.id for item in listed.items])
+        st.markdown(f"**{frame.plain(image.name)}**")
         verdict(label, predicted)
         if sure is not None:
-            likely(sure, target)
+            likely(sure, targets[0] if targets else None)
+        waits(here, shown)
         st.caption(f":material/info: {MISLEADS}")
+        explain_choices.why_not(offers)
     with left:
-        maps(here, asked, first, second, label)
+        if not targets:
+            st.info("This image has no label that the model knows. Choose another class above.")
+            return choices
+        named = {
+            "predicted": predicted.id if predicted else None,
+            "its label": label.id if label else None,
+        }
+        n_wanted = len(targets) * len(choices.methods)
+        explain_maps.draw(here, model, image, classes, shown, named, n_wanted)
+    return choices
 
 
-def wish_of(asked: Asked) -> MapWish:
-    """Return the map that the page shows first."""
-    return MapWish(asked.model.id, asked.image.id, asked.method, asked.target)
+def waits(here: Here, shown: list[Shown]) -> None:
+    """Draw how far the maps that are being made or checked are."""
+    waiting = [one.state.job_id for one in shown if one.state.job_id is not None]
+    if waiting:
+        explain_view.watch(here.app, waiting)
 
 
 def walk(image_id: int, order: list[int]) -> None:
@@ -197,35 +153,6 @@ def walk(image_id: int, order: list[int]) -> None:
             )
         if at >= 0:
             st.caption(f"{at + 1} of {len(order)}", width="content")
-
-
-def choose_map(model: ModelView, classes: dict[int, ClassView]) -> tuple[int | None, str, bool]:
-    """Draw which class and which method the map is for, and whether to compare with the label."""
-    known = [output.class_id for output in model.outputs]
-    targets: list[int | None] = [None, *(i for i in known if i in classes)]
-    methods = {m[0]: m for m in explaining.methods()}
-    one, two = st.columns(2)
-    with one:
-        target = st.selectbox(
-            "Evidence for",
-            targets,
-            format_func=lambda i: "the predicted class" if i is None else classes[i].name,
-            key=f"explain_target_{model.id}",
-        )
-    with two:
-        method = st.selectbox(
-            "Method",
-            list(methods),
-            format_func=lambda m: methods[m][1],
-            key="explain_method",
-            help=" ".join(f"{title}: {note}" for _, title, note in methods.values()),
-        )
-    compare = st.checkbox(
-        "Also the map for its label, when they differ",
-        value=True,
-        key="explain_compare",
-    )
-    return target, method or "gradcam", compare
 
 
 def verdict(label: ClassView | None, predicted: ClassView | None) -> None:
@@ -252,56 +179,6 @@ def likely(sure: Probabilities, target: int | None) -> None:
         ]
     )
     st.caption(f"Probabilities {sure.source}.")
-
-
-def maps(
-    here: Here,
-    asked: Asked,
-    first: MapState,
-    second: MapWish | None,
-    label: ClassView | None,
-) -> None:
-    """Draw the image with its map, or two side by side when label and prediction differ."""
-    name = asked.classes[asked.target].name if asked.target in asked.classes else ""
-    if not name and first.facts is not None:
-        name = str(first.facts.get("class", ""))
-    title = f"Evidence for {name}" if name else "Evidence for the predicted class"
-    shown = [(first, wish_of(asked), title)]
-    if second is not None and label is not None:
-        other = explain_view.get_map(here.app, second, requested_by=here.annotator)
-        shown.append((other, second, f"Evidence for {label.name} (its label)"))
-    overlay(
-        key="explain_overlay",
-        image_url=view_url(asked.image.id, asked.image.version),
-        width=asked.image.width,
-        height=asked.image.height,
-        name=asked.image.name,
-        panels=[Panel(words_, state.url, note_of(state)) for state, _, words_ in shown],
-    )
-    for at, (state, wish, _) in enumerate(shown):
-        if state.error:
-            st.error(f"**The map could not be made.**\n\n{frame.plain(state.error)}")
-            st.button(
-                "Try again",
-                key=f"explain_again_{at}",
-                on_click=explain_view.try_again,
-                args=(wish,),
-            )
-        elif state.facts is not None and state.facts.get("note"):
-            st.caption(frame.plain(str(state.facts["note"])))
-    waiting = [state.job_id for state, _, _ in shown if state.job_id is not None]
-    if waiting:
-        explain_view.watch(here.app, waiting)
-
-
-def note_of(state: MapState) -> str:
-    """Return the small words beside a map's title."""
-    if state.error:
-        return "failed"
-    if state.facts is None:
-        return "being made…"
-    chance = state.facts.get("probability")
-    return f"{words.percent(float(chance), 1)} by the final model" if chance is not None else ""
 
 
 main()

@@ -1,107 +1,383 @@
-// An image with saliency maps over it. The slider works here, without a word to the server.
+// An image with saliency maps over it, side by side. How they look is changed here, without a word
+// to the server: opacity, threshold, colours, contours, zoom. Maps come as gray levels.
 const MOUNTED = new WeakMap();
-const START = 85;
+const LOOKS = { opacity: 85, strongest: 100, rising: "", diverging: "", style: "filled", beside: true };
+const CLOSEST = 16; // times
 
 export default function ({ data, parentElement }) {
   let s = MOUNTED.get(parentElement);
   if (!s) {
-    s = { host: node("div", "overlay"), opacity: recall("cnsapp.opacity", START), drawn: "" };
+    s = { host: node("div", "overlay"), look: recallLook(), view: whole(), drawn: "", kept: new Map() };
+    s.host.addEventListener("keydown", (e) => {
+      if (/^(INPUT|SELECT)$/.test(e.target.tagName)) e.stopPropagation(); // arrows belong to it
+    });
+    s.seen = new ResizeObserver(() => paint(s));
     parentElement.append(s.host);
     MOUNTED.set(parentElement, s);
   }
-  s.data = data;
   const drawn = JSON.stringify(data);
-  if (drawn !== s.drawn) draw(s), (s.drawn = drawn);
+  if (drawn !== s.drawn) {
+    if (s.data?.image_url !== data.image_url) s.view = whole();
+    s.data = data;
+    s.drawn = drawn;
+    draw(s);
+  }
   return () => {
+    s.seen.disconnect();
     s.host.remove();
     MOUNTED.delete(parentElement);
   };
 }
 
-function draw(s) {
-  const { data } = s;
-  const panels = node("div", "panels");
-  panels.classList.toggle("two", data.panels.length > 1);
-  data.panels.forEach((panel) => panels.append(panelOf(s, panel)));
-  s.host.replaceChildren(panels, controls(s));
-  paint(s);
+const whole = () => ({ k: 1, x: 0.5, y: 0.5 }); // how much closer, and what is in the middle
+
+function recallLook() {
+  try {
+    return { ...LOOKS, ...JSON.parse(localStorage.getItem("cnsapp.maps") ?? "{}") };
+  } catch {
+    return { ...LOOKS };
+  }
 }
 
-function panelOf(s, panel) {
-  const figure = node("figure");
+function draw(s) {
+  const urls = s.data.panels.map((panel) => panel.levels_url);
+  for (const url of [...s.kept.keys()]) if (!urls.includes(url)) s.kept.delete(url);
+  s.seen.disconnect();
+  s.panels = s.data.panels.map((panel) => ({ panel }));
+  s.original = { panel: null };
+  const grid = node("div", "panels");
+  s.grid = grid;
+  for (const one of [s.original, ...s.panels]) grid.append(figureElement(s, one));
+  s.said = node("p", "said");
+  s.said.setAttribute("role", "status");
+  s.host.replaceChildren(controls(s), grid, s.said);
+  arrange(s);
+  readPicture(s.data.image_url).then(
+    (picture) => ((s.picture = picture), paint(s)),
+    () => ((s.picture = null), say(s, "The picture of this image can not be shown: its file is gone or can not be read."))
+  );
+  for (const one of s.panels) if (one.panel.levels_url) load(s, one);
+}
+
+async function load(s, one) {
+  const url = one.panel.levels_url;
+  if (!s.kept.has(url)) s.kept.set(url, readLevels(url));
+  try {
+    one.levels = await s.kept.get(url);
+  } catch {
+    s.kept.delete(url);
+    one.state.textContent = "The map’s file is gone. Reload the page, and it is made again.";
+    return;
+  }
+  colour(s, one);
+  paint(s);
+  one.canvas.classList.add("ready");
+  for (const button of s.saves) button.disabled = false;
+}
+
+// panels ---------------------------------------------------------------------------------------
+function figureElement(s, one) {
+  const { panel } = one;
+  const figure = node("figure", panel ? "map-panel" : "original");
   const stack = node("div", "stack");
-  const { width, height } = s.data;
-  stack.style.aspectRatio = `${width} / ${height}`;
-  stack.style.setProperty("--ratio", width / height);
-  stack.append(picture(s.data.image_url, s.data.name, "under"));
-  if (panel.map_url) stack.append(picture(panel.map_url, `Saliency map: ${panel.title}`, "map"));
+  stack.style.aspectRatio = `${s.data.width} / ${s.data.height}`;
+  stack.style.setProperty("--ratio", s.data.width / s.data.height);
+  one.canvas = node("canvas", panel ? "map" : "under");
+  one.canvas.setAttribute("role", "img");
+  one.canvas.tabIndex = 0;
+  const name = panel ? `Saliency map. ${panel.title}, ${panel.method}${panel.mark ? `: ${panel.mark}` : ""}` : `Original: ${s.data.name}`;
+  one.canvas.setAttribute("aria-label", name);
+  one.bar = node("div", "scalebar");
+  one.bar.append(node("span"), node("i"));
+  stack.append(one.canvas, one.bar);
+  if (panel?.mark) stack.append(node("span", "mark", `▲ ${panel.mark}`));
+  if (panel && !panel.levels_url) stack.append((one.state = node("span", "state", panel.note)));
+  else if (panel) stack.append((one.state = node("span", "state")));
+  gestures(s, one.canvas);
+  s.seen.observe(stack);
   const caption = node("figcaption");
-  caption.append(node("strong", "", panel.title));
-  if (panel.note) caption.append(node("span", "note", panel.note));
+  caption.append(node("strong", "", panel ? panel.title : "Original"));
+  if (panel) {
+    caption.append(node("span", "note", [panel.method, panel.levels_url && panel.note].filter(Boolean).join(" · ")));
+    caption.append(legendElement(s, one), linesElement(panel));
+  }
   figure.append(stack, caption);
+  one.figure = figure;
   return figure;
 }
 
-function picture(url, alt, className) {
-  const made = node("img", className);
-  made.alt = alt;
-  made.decoding = "async";
-  made.draggable = false;
-  made.src = url;
-  return made;
+function legendElement(s, one) {
+  const { panel } = one;
+  const legend = node("div", "legend");
+  one.ramp = node("i");
+  const ends = node("div", "ends");
+  const { low, middle, high } = endsOf(panel);
+  ends.append(node("span", "", low), ...(middle ? [node("span", "", middle)] : []), node("span", "", high));
+  legend.append(one.ramp, ends, node("span", "note", panel.legend));
+  legend.hidden = !panel.levels_url;
+  return legend;
 }
 
+const endsOf = ({ low, middle, high }) => ({ low, middle, high });
+
+const TONES = { good: "✓", warn: "▲", plain: "·", wait: "…" };
+
+function linesElement(panel) {
+  const box = node("div", "honest");
+  box.hidden = !panel.lines.length;
+  if (panel.curves) box.append(chartElement(panel.curves));
+  for (const { tone, text } of panel.lines) {
+    const line = node("p", tone);
+    line.append(node("b", "", TONES[tone] ?? "·"), node("span", "", text));
+    line.firstChild.setAttribute("aria-hidden", "true");
+    box.append(line);
+  }
+  return box;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function chartElement(curves) {
+  const box = node("div", "chart");
+  const svg = document.createElementNS(SVG, "svg");
+  const set = (element, values) => Object.entries(values).forEach(([k, v]) => element.setAttribute(k, v));
+  set(svg, { viewBox: "0 0 240 96", role: "img", "aria-label": curves.said });
+  const add = (tag, values, text) => {
+    const made = document.createElementNS(SVG, tag);
+    set(made, values);
+    if (text) made.textContent = text;
+    svg.append(made);
+  };
+  const [x0, x1, y0, y1] = [24, 236, 78, 6];
+  const at = (v, i) => `${x0 + (x1 - x0) * curves.shares[i]},${y0 + (y1 - y0) * v}`;
+  add("path", { class: "axis", d: `M${x0} ${y1}V${y0}H${x1}` });
+  for (const [v, y] of [["1", y1 + 5], ["0", y0]]) add("text", { x: x0 - 4, y, "text-anchor": "end" }, v);
+  add("text", { x: x0, y: 91 }, "0 %");
+  add("text", { x: (x0 + x1) / 2, y: 91, "text-anchor": "middle" }, "of the cells");
+  add("text", { x: x1, y: 91, "text-anchor": "end" }, "100 %");
+  for (const name of ["random_insertion", "random_deletion", "insertion", "deletion"])
+    add("polyline", { class: name, points: curves[name].map(at).join(" ") });
+  const key = node("p", "key");
+  key.append(node("i", "insertion"), "put in ", node("i", "deletion"), "taken away ", node("i", "random"), "random maps");
+  box.append(svg, key);
+  return box;
+}
+
+// Original beside, and how many stand in a row.
+function arrange(s) {
+  s.original.figure.hidden = !s.look.beside;
+  const n = s.panels.length + (s.look.beside ? 1 : 0);
+  s.grid.dataset.n = n > 4 ? Math.ceil(n / 2) : n;
+}
+
+// controls -------------------------------------------------------------------------------------
 function controls(s) {
   const bar = node("div", "bar");
-  const ready = s.data.panels.some((panel) => panel.map_url);
-  const label = node("label", "", "Map");
-  const slider = node("input");
-  Object.assign(slider, { type: "range", min: 0, max: 100, step: 1, value: s.opacity, disabled: !ready });
-  slider.setAttribute("aria-label", "Opacity of the map");
-  slider.addEventListener("input", () => {
-    s.opacity = Number(slider.value);
-    keep("cnsapp.opacity", s.opacity);
-    paint(s);
-  });
-  s.readout = node("output", "");
-  label.append(slider, s.readout);
-  const scale = node("span", "scale");
-  scale.append(node("span", "", "little"), node("i"), node("span", "", "much evidence"));
-  const save = node("button", "save", "Download PNG");
-  save.type = "button";
-  save.disabled = !ready;
-  save.addEventListener("click", () => download(s));
-  bar.append(label, scale, save);
+  const { panels, colours } = s.data;
+  bar.append(
+    slider(s, "Map", "opacity", 0, "Opacity of the maps"),
+    slider(s, "Strongest", "strongest", 1, "Show only the strongest part of each map, in percent of the area")
+  );
+  for (const [kind, title] of [["rising", "Colours"], ["diverging", "Signed colours"]]) {
+    if (panels.some((panel) => (panel.sign === "signed") === (kind === "diverging"))) {
+      bar.append(menu(s, title, kind, colours[kind].map(({ name }) => [name, name])));
+    }
+  }
+  bar.append(menu(s, "As", "style", [["filled", "Areas"], ["contours", "Contours"]]));
+  const beside = node("label", "tick");
+  const box = node("input");
+  Object.assign(box, { type: "checkbox", checked: s.look.beside });
+  box.addEventListener("change", () => change(s, { beside: box.checked }));
+  beside.append(box, "Original");
+  const zoom = node("span", "zoom");
+  for (const [text, title, act] of [["−", "Zoom out", () => closer(s, 0.5)], ["+", "Zoom in", () => closer(s, 2)], ["Whole", "Show the whole image", () => closer(s, 0)]])
+    zoom.append(button(text, title, act));
+  s.readout = node("output", "", "");
+  const large = Math.max(s.data.width, s.data.height) > s.data.most;
+  const hint = large ? `At display resolution: the image is larger than ${s.data.most} pixels.` : "At the image’s own resolution.";
+  s.saves = [["PNG", asPng], ["SVG", asSvg]].map(([kind, make]) =>
+    button(`Save ${kind}`, `Save the figure as ${kind}, with title, legend and scale bar. ${hint}`, () => save(s, kind.toLowerCase(), make)));
+  for (const one of s.saves) one.disabled = !panels.some((panel) => panel.levels_url);
+  const saves = node("span", "saves");
+  saves.append(...s.saves);
+  bar.append(beside, zoom, saves);
   return bar;
 }
 
-function paint(s) {
-  s.host.style.setProperty("--opacity", s.opacity / 100);
-  if (s.readout) s.readout.textContent = `${s.opacity} %`;
+function button(text, title, act) {
+  const made = node("button", "", text);
+  made.type = "button";
+  made.title = title;
+  made.setAttribute("aria-label", title);
+  made.addEventListener("click", act);
+  return made;
 }
 
-async function download(s) {
-  const stacks = [...s.host.querySelectorAll(".stack")];
-  const under = stacks[0].querySelector(".under");
-  await under.decode();
-  const [w, h, gap] = [under.naturalWidth, under.naturalHeight, 12];
-  const canvas = document.createElement("canvas");
-  canvas.width = stacks.length * w + (stacks.length - 1) * gap;
-  canvas.height = h;
-  const brush = canvas.getContext("2d");
-  brush.fillStyle = "#fff";
-  brush.fillRect(0, 0, canvas.width, h);
-  for (const [i, stack] of stacks.entries()) {
-    const map = stack.querySelector(".map");
-    brush.globalAlpha = 1;
-    brush.drawImage(under, i * (w + gap), 0, w, h);
-    if (!map) continue;
-    await map.decode();
-    brush.globalAlpha = s.opacity / 100;
-    brush.drawImage(map, i * (w + gap), 0, w, h);
+function slider(s, text, name, least, title) {
+  const label = node("label", "", text);
+  const input = node("input", name);
+  Object.assign(input, { type: "range", min: least, max: 100, step: 1, value: s.look[name] });
+  input.setAttribute("aria-label", title);
+  label.title = title;
+  const shown = node("output", "", `${s.look[name]} %`);
+  input.addEventListener("input", () => {
+    shown.textContent = `${input.value} %`;
+    change(s, { [name]: Number(input.value) });
+  });
+  label.append(input, shown);
+  return label;
+}
+
+function menu(s, text, name, options) {
+  const label = node("label", "", text);
+  const select = node("select", name);
+  for (const [value, title] of options) select.append(Object.assign(node("option", "", title), { value }));
+  select.value = s.look[name];
+  if (select.selectedIndex < 0) select.selectedIndex = 0;
+  select.addEventListener("change", () => change(s, { [name]: select.value }));
+  label.append(select);
+  return label;
+}
+
+function change(s, wish) {
+  Object.assign(s.look, wish);
+  try {
+    localStorage.setItem("cnsapp.maps", JSON.stringify(s.look));
+  } catch {
+    // a browser that keeps nothing
   }
-  const link = document.createElement("a");
-  link.href = canvas.toDataURL("image/png");
-  link.download = `${s.data.name.split("/").pop().replace(/\.[^.]*$/, "")}-map.png`;
-  link.click();
+  if ("beside" in wish) arrange(s);
+  cancelAnimationFrame(s.due);
+  s.due = requestAnimationFrame(() => {
+    if (!("opacity" in wish)) for (const one of s.panels) if (one.levels) colour(s, one);
+    paint(s);
+  });
+}
+
+function coloursOf(s, panel) {
+  const kind = panel.sign === "signed" ? "diverging" : "rising";
+  const all = s.data.colours[kind];
+  return (all.find(({ name }) => name === s.look[kind]) ?? all[0]).colours;
+}
+
+function colour(s, one) {
+  const signed = one.panel.sign === "signed";
+  const cut = cutOf(one.levels, signed, s.look.strongest / 100);
+  const anchors = coloursOf(s, one.panel);
+  one.ramp.style.background = `linear-gradient(90deg, ${anchors.join(", ")})`;
+  if (s.look.style === "contours") one.contours = contoursOf(one.levels, signed, anchors, cut);
+  else one.coloured = colourMap(one.levels, signed, anchors, cut);
+}
+
+function sayLook(s) {
+  const part = s.look.strongest < 100 ? `The strongest ${s.look.strongest} % of the area` : "All";
+  const how = s.look.style === "contours"
+    ? "contours at 25, 50 and 75 % of the strongest value"
+    : `weaker places more transparent, opacity ${s.look.opacity} %`;
+  return `${part} of each map is shown; ${how}.`;
+}
+
+// drawing, zoom and saving ---------------------------------------------------------------------
+function paint(s) {
+  for (const one of [s.original, ...s.panels]) {
+    const { canvas } = one;
+    const [w, h] = [canvas.clientWidth, canvas.clientHeight];
+    if (!w || !s.picture) continue;
+    const dots = window.devicePixelRatio || 1;
+    if (canvas.width !== Math.round(w * dots)) [canvas.width, canvas.height] = [w, h].map((v) => Math.round(v * dots));
+    const brush = canvas.getContext("2d");
+    const { x, y, k } = s.view;
+    const put = (image, alpha) => {
+      const [iw, ih] = [image.naturalWidth ?? image.width, image.naturalHeight ?? image.height];
+      brush.globalAlpha = alpha;
+      brush.drawImage(image, (x - 0.5 / k) * iw, (y - 0.5 / k) * ih, iw / k, ih / k, 0, 0, canvas.width, canvas.height);
+      brush.globalAlpha = 1;
+    };
+    brush.imageSmoothingEnabled = (canvas.width * k) / s.picture.naturalWidth < 4; // single pixels, close up
+    put(s.picture, 1);
+    brush.imageSmoothingEnabled = true;
+    if (one.levels && s.look.style === "contours" && one.contours) {
+      const spot = (px, py) => [((px - x) * k + 0.5) * canvas.width, ((py - y) * k + 0.5) * canvas.height];
+      for (const line of one.contours) strokeLines(brush, line, spot, 2 * dots, css(line.colour));
+    } else if (one.levels && one.coloured) put(one.coloured, s.look.opacity / 100);
+    const um = s.data.um_per_px ? (s.data.um_per_px * s.data.width) / (w * k) : null;
+    const bar = um ? scaleBar(um, w / 4) : null;
+    one.bar.hidden = !bar;
+    if (bar) (one.bar.lastChild.style.width = `${bar.px}px`), (one.bar.firstChild.textContent = bar.text);
+  }
+}
+
+function closer(s, times, px = s.view.x, py = s.view.y) {
+  const k = times ? Math.min(Math.max(s.view.k * times, 1), CLOSEST) : 1;
+  const share = s.view.k / k; // the place under the pointer stays there
+  look(s, { k, x: px + (s.view.x - px) * share, y: py + (s.view.y - py) * share });
+}
+
+function look(s, { k, x, y }) {
+  const held = (v) => Math.min(Math.max(v, 0.5 / k), 1 - 0.5 / k);
+  s.view = { k, x: held(x), y: held(y) };
+  for (const one of [s.original, ...s.panels]) one.canvas.classList.toggle("close", k > 1);
+  paint(s);
+}
+
+function gestures(s, canvas) {
+  const at = (e) => {
+    const box = canvas.getBoundingClientRect();
+    return [s.view.x + ((e.clientX - box.x) / box.width - 0.5) / s.view.k, s.view.y + ((e.clientY - box.y) / box.height - 0.5) / s.view.k];
+  };
+  let from = null;
+  let moved = false;
+  canvas.addEventListener("pointerdown", (e) => {
+    if (e.button) return;
+    (from = [e.clientX, e.clientY, { ...s.view }]), (moved = false);
+    canvas.setPointerCapture(e.pointerId);
+  });
+  canvas.addEventListener("pointermove", (e) => {
+    if (!from) return;
+    const [dx, dy] = [e.clientX - from[0], e.clientY - from[1]];
+    if (Math.hypot(dx, dy) > 4) moved = true;
+    const { k, x, y } = from[2];
+    if (moved) look(s, { k, x: x - dx / canvas.clientWidth / k, y: y - dy / canvas.clientHeight / k });
+  });
+  canvas.addEventListener("pointercancel", () => (from = null));
+  canvas.addEventListener("pointerup", (e) => {
+    if (from && !moved) closer(s, e.shiftKey ? 0.5 : 2, ...at(e));
+    from = null;
+  });
+  canvas.addEventListener("wheel", (e) => {
+    if (!e.ctrlKey && s.view.k === 1) return; // the page scrolls, unless somebody already looks closely
+    e.preventDefault();
+    closer(s, e.deltaY < 0 ? 1.25 : 0.8, ...at(e));
+  }, { passive: false });
+  canvas.addEventListener("keydown", (e) => {
+    const step = 0.1 / s.view.k;
+    const way = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[e.key];
+    if (e.ctrlKey || e.metaKey || e.altKey) return;
+    if (e.key === "+" || e.key === "=") closer(s, 2);
+    else if (e.key === "-") closer(s, 0.5);
+    else if (e.key === "0") closer(s, 0);
+    else if (e.shiftKey && way) look(s, { k: s.view.k, x: s.view.x + way[0], y: s.view.y + way[1] });
+    else return;
+    e.preventDefault();
+    e.stopPropagation();
+  });
+}
+
+async function save(s, kind, make) {
+  try {
+    const figure = await figureOf(s);
+    const blob = await make(figure, `${s.data.name}: ${s.data.model}`);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `${s.data.file}.${kind}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    say(s, `Saved ${link.download}.`);
+  } catch {
+    say(s, "The figure could not be saved: the browser has no room for a picture of this size, or the image’s file is gone. Show fewer maps.");
+  }
+}
+
+function say(s, text) {
+  s.said.textContent = text;
 }
