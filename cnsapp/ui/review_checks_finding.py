@@ -57,6 +57,11 @@ def draw(asked: Reviewed, view: AuditView, number: int) -> None:
         f'<div class="cns-muted" style="margin-top:.35rem">{text(finding.advice)}</div>'
     )
     review_checks_words.figures_of(finding)
+    if finding.kind == "worse group" and finding.figures.get("column") == "Group":
+        st.button(
+            "Open the sheet of this group", icon=":material/article:", key="check_group",
+            on_click=_to_group, args=(str(finding.figures["value"]),),
+        )  # fmt: skip
     if finding.kind == "different labels":
         review_checks_pairs.draw(asked, finding, opened.sign)
     elif finding.image_ids:
@@ -67,6 +72,14 @@ def draw(asked: Reviewed, view: AuditView, number: int) -> None:
             if finding.n_images == 0 and finding.kind != "worse group"
             else "None of its images is wrong by itself: the row stands for many small values."
         )
+
+
+def _to_group(name: str) -> None:
+    """Go to the sheet of a group, in the view “By class”."""
+    st.query_params.pop("finding", None)
+    st.query_params["group"] = name
+    st.session_state["by"] = "Group"
+    st.session_state["view"] = "By class"
 
 
 def _images(opened: Opened) -> None:
@@ -145,3 +158,9 @@ def show_to_correct(
     )
     if answer.opened is not None:
         frame.go_to("pages/explain.py", model=asked.model.id, image=answer.opened)
+
+
+def correct(asked: Reviewed, title: str, items: list[ImageItem], as_of: int) -> None:
+    """Draw a switch that opens images for correction."""
+    if st.toggle(title, key="correct_here"):
+        show_to_correct(asked, items, as_of, key="correct_labeller")
