@@ -10,7 +10,14 @@ from cnsapp.services import models, projects, review
 from cnsapp.services.models import ModelView
 from cnsapp.services.retraining import RetrainHint, retrain_hint
 from cnsapp.services.review import Part, Truth
-from cnsapp.ui import frame, review_cells, review_changes, review_checks, review_suspects
+from cnsapp.ui import (
+    frame,
+    review_by_class,
+    review_cells,
+    review_changes,
+    review_checks,
+    review_suspects,
+)
 from cnsapp.ui.frame import Here
 from cnsapp.ui.locked import may_look
 from cnsapp.ui.pickers import MODEL, choose_model, number_in_address
@@ -27,6 +34,7 @@ VIEWS: dict[str, Callable[[Reviewed], None]] = {
     "Label errors": review_suspects.draw,
     "Checks": review_checks.draw,
     CHANGED: review_changes.draw,
+    "By class": review_by_class.draw,
 }
 
 
