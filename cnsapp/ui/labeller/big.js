@@ -21,6 +21,7 @@ function buildBig(s) {
   const head = el("div", "head", {}, s.bigName, s.bigTag, s.bigSaid, el("span", "gap"),
     button("‹", "", "Previous (←)", () => step(-1)), button("›", "", "Next (→)", () => step(1)));
   if (s.data.mode === "review") head.append(button("Explain", "", "Why the model says so", () => (s.big.close(), s.open(s.images[s.focus].id))));
+  if (s.data.review) head.append(button("Keys", "?", "Show all keys (? or h)", () => s.ui.sheet.showModal()));
   head.append(button("Close", "Esc", "Back to the grid", () => s.big.close()));
   s.big.append(head, s.data.review ? el("div", "bigbody", {}, s.bigViewer.root, buildWhy(s)) : s.bigViewer.root, s.bigChoices);
   s.big.addEventListener("close", () => (leaveMaps(s), closePopup(s, false), paintSelection(s), takeKeyboard(s)));

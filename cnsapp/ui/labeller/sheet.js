@@ -44,6 +44,12 @@ function buildSheet(s) {
       ["R", "brightness, contrast and channels as stored"],
       ["? H", "this sheet"],
     ],
+    ...(s.data.review ? { "Beside the large picture": [
+      [".", "saliency map: lay it over the picture, and off again"],
+      [",", "evidence for the prediction, or for its label"],
+      [";", "the labelled images that look most alike, large"],
+      ["Shift X", "exclude the image, or take it back in"],
+    ] } : {}),
   };
   s.ui.sheet.setAttribute("tabindex", "-1");
   const close = el("button", "tool", { type: "button", text: "Close", onclick: () => s.ui.sheet.close() });

@@ -7,6 +7,7 @@ const GIVEN_UP = 5000; // ms that a map nobody looks at any more keeps the next 
 const STRENGTH_KEY = "cnsapp.why.strength";
 const MAP_KEY = "cnsapp.why.map";
 const LONGEST_WAIT = 1500;
+const MAKING = "Making the map";
 
 function newMapState() {
   return { on: remembered(MAP_KEY) !== "off", strength: Number(remembered(STRENGTH_KEY) || 70), whose: "said", kept: new Map(), failed: new Map(), doing: "", timer: 0, working: false };
@@ -167,9 +168,13 @@ function paintMap(s) {
   else if (told && !wanted) text = mapClass(s, facts).why || "";
   else if (failed) text = `The map could not be made. ${failed}`;
   else if (kept) text = kept.notes[0] || `Evidence for ${kept.class}. It shows where, not why.`;
-  else if (wanted) text = map.working ? `Making the map. ${map.doing || "Asking"}…` : "";
+  else if (wanted) text = map.working ? doingWords(map.doing) : "";
   setText(ui.mapText, text);
   ui.mapText.title = kept ? [...kept.notes, kept.verdict].filter(Boolean).join(" ") : text;
+}
+
+function doingWords(doing) {
+  return !doing || doing === MAKING ? `${MAKING}…` : `${MAKING}. ${doing}…`;
 }
 
 function paintScaleOf(ui, { legend }) {

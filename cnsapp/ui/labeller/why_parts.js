@@ -50,7 +50,7 @@ function paintSaid(s, id, facts) {
     el("span", "quiet", { text: "Label" }),
     el("span", "whose", {}, ...(c ? namedClass(c) : [el("i", "", { text: labelWord(s, label) || "no label" })]), el("span", "quiet", { text: author, title: author })),
     el("span", "quiet", { text: "Model" }),
-    el("span", "whose", {}, ...(predicted ? namedClass(predicted) : [el("i", "quiet", { text: facts ? "no answer" : "" })]), el("span", "quiet", { text: p ? p.p.toFixed(2) : "" })),
+    el("span", "whose", {}, ...(predicted ? namedClass(predicted) : [el("i", "quiet", { text: facts ? "no answer" : "" })]), el("span", "quiet", { text: p ? p.p.toFixed(3) : "" })),
     el("span", "quiet", { text: "" }),
     el("span", `agrees ${agree === null ? "" : agree ? "yes" : "no"}`, { text: agree === null ? "" : agree ? "✓ They agree" : "≠ They differ" }),
   ];
