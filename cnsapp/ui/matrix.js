@@ -109,7 +109,7 @@ function fit(s) {
   const room = s.host.clientWidth - name.getBoundingClientRect().width - sum.getBoundingClientRect().width;
   const longest = Math.max(...s.data.names.map((one) => one.length)) * 7.5 + 6;
   const most = n > 6 ? 44 : Math.max(64, Math.min(longest, 120));
-  const side = Math.max(26, Math.min(most, (room - 12) / n - 2));
+  const side = Math.max(22, Math.min(most, (room - 12) / n - 2));
   s.host.style.setProperty("--cell", `${side}px`);
   s.host.classList.toggle("tight", side < TIGHT);
   s.host.firstElementChild.classList.toggle("narrow", longest > side);

@@ -64,6 +64,8 @@ def _scores(asked: Reviewed, wanted: ReviewFilter, *, blind: bool) -> None:
             with one:
                 _headline(asked, found, known)
                 _beside(asked, found)
+                for warning in figures.warnings_of(asked.model):
+                    st.caption(f":material/info: {frame.plain(warning)}")
             with two:
                 _per_class(found, known)
 
@@ -170,8 +172,6 @@ def _beside(asked: Reviewed, found: ReviewMatrix) -> None:
             st.button(
                 "Count the labels of today", key="review_today", type="tertiary", on_click=_today
             )
-    for warning in figures.warnings_of(asked.model):
-        st.caption(f":material/info: {frame.plain(warning)}")
 
 
 def _today() -> None:

@@ -253,7 +253,7 @@ def _images(
         counts=images.counts(store, project_id=project_id),
         as_of=as_of,
         badges={item.id: badge(item, names, asked.order, blind=blind) for item in page.items},
-        empty=nothing_here(cell, asked.wanted.show),
+        empty=nothing_here(cell, asked.wanted.show, found),
         height=FEW_HEIGHT if len(page.items) <= FEW else None,
         um_per_px=viewing.um_per_px(store, project_id=project_id),
         blind=blind,
@@ -299,8 +299,10 @@ def _name(class_id: int | None, found: ReviewMatrix, asked: Reviewed) -> str | N
     return "another class" if row is None else found.names[row]
 
 
-def nothing_here(cell: Cell | None, show: Show) -> str:
+def nothing_here(cell: Cell | None, show: Show, found: ReviewMatrix) -> str:
     """Return what an empty gallery means."""
+    if not found.n and show != "elsewhere":
+        return "There is no image to show. Take filters away, or look under All."
     if show == "changed":
         return "No label of these images was changed since the model was trained."
     if cell is None and show == "wrong":
