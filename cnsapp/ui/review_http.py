@@ -27,8 +27,8 @@ from cnsapp.ui.json_routes import in_words, read_message
 ENTRIES = 4  # of the history: the whole of it is one key away
 FRESH = {"Cache-Control": "no-store"}
 LOCKED = (
-    "This image is in the locked test set. What a model says of it is shown where the page counted "
-    "the look: open it from Review or Explain and press “Look at the test set”."
+    "This image is in the locked test set. What a model says of it is shown once your look at it "
+    "was counted: load Review or Explain anew and press “Look at the test set”."
 )
 _words = partial(in_words, what="question about an image")
 _exclusion_words = partial(in_words, what="change of an image")

@@ -30,7 +30,10 @@ function buildMapPart(s) {
     if (!map.on) toggleMap(s);
     paintMap(s);
   });
-  ui.slider.addEventListener("change", () => takeKeyboard(s));
+  // let go by the mouse, the slider gives the keyboard back; moved by its keys, it keeps it
+  ui.slider.addEventListener("pointerdown", () => (map.held = true));
+  ui.slider.addEventListener("change", () => map.held && takeKeyboard(s));
+  ui.slider.addEventListener("keydown", () => (map.held = false));
   ui.scale = el("div", "scale2", {}, el("span", "", {}), el("i", ""), el("span", "", {}));
   ui.mapText = el("p", "quiet", { role: "status" });
   ui.mapChip = el("span", "chip dispute", { hidden: "" });

@@ -8,7 +8,6 @@ function paintNear(s, facts) {
     const img = el("img", "", { alt: "", src: one.thumb, decoding: "async", draggable: "false" });
     const node = el("button", "one2", { type: "button", title: `${one.name}: ${said}`, "aria-label": said, "data-id": one.id, onclick: () => openNear(s, i) }, img,
       el("span", "named", {}, ...namedClass(one.class)), el("span", "quiet", { text: one.similarity.toFixed(2) }));
-    node.classList.toggle("differs", one.class.id !== facts.predicted.id);
     node.addEventListener("pointerdown", (e) => e.preventDefault());
     return node;
   }));

@@ -66,7 +66,7 @@ function paintBars(ui, facts) {
     const chosen = c.id === facts.predicted.id ? "chosen" : "";
     return el("div", chosen, { role: "listitem", "data-class": c.id }, el("span", "name", { text: c.name, title: c.name }), el("span", "bar2", {}, fill), el("span", "num", { text: c.p.toFixed(3) }));
   }));
-  const more = [facts.loss === null ? "" : `Loss ${facts.loss.toFixed(2)}.`, facts.group ? `Group ${facts.group}.` : ""];
+  const more = [facts.loss === null ? "" : `Loss\u00a0${facts.loss.toFixed(2)}.`, facts.group ? `Group\u00a0${facts.group}.` : ""];
   ui.how.textContent = [facts.probabilities.length ? `${sentence(facts.how)}.` : facts.how, ...more].filter(Boolean).join(" ");
 }
 
