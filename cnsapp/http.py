@@ -18,6 +18,7 @@ from cnsapp.imaging.store import ImageFolder
 from cnsapp.imaging.thumbs import THUMB_SIDE
 from cnsapp.services.images import ImageDetail, get_image, image_path, reading_rule
 from cnsapp.services.import_source import limits_of
+from cnsapp.services.map_files import note_use
 
 # the address carries the image's id, whose bytes never change
 FOREVER = "private, max-age=31536000, immutable"
@@ -40,6 +41,7 @@ def routes(app: App) -> list[Route]:
         key = request.path_params["key"]
         if not KEY.fullmatch(key):
             raise HTTPException(404)
+        note_use(app.store, key.removesuffix("-levels"))
         return _file(app.store.path("saliency", f"{key}.png"), "image/png", FOREVER)
 
     def export(request: Request) -> Response:

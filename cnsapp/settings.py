@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         ge=0,
         description="tiles of large pictures kept for the viewer, the longest unused go; 0 = all",
     )
+    max_map_cache_bytes: int = Field(
+        default=5_000_000_000,
+        ge=0,
+        description="saliency maps kept, the longest unused go; 0 = all",
+    )
     max_zip_ratio: float = Field(default=100.0, gt=1, description="unpacked / packed size of a zip")
     max_zip_members: int = Field(default=200_000, gt=0)
     lease_seconds: float = Field(

@@ -1,4 +1,4 @@
-"""Remove what nobody needs any more: unused uploads, files of models never recorded, old runs.
+"""Remove what nobody needs any more: unused uploads and maps, files of unrecorded models, old runs.
 
 A fresh worker calls it. Whatever might still be wanted stays: better a file too many.
 """
@@ -20,6 +20,7 @@ from cnsapp.jobs.states import ACTIVE
 from cnsapp.services.import_rows import known_bytes
 from cnsapp.services.import_source import remove_abandoned
 from cnsapp.services.import_uploads import PREFIX
+from cnsapp.services.map_room import make_room
 from cnsapp.services.models import discard_unready
 from cnsapp.services.run_folders import left_behind
 from db.models import Job, Model
@@ -47,7 +48,7 @@ def tidy(app: App) -> int:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    return len(left)
+    return len(left) + make_room(app)
 
 
 def _unused_uploads(app: App) -> list[Path]:

@@ -28,7 +28,9 @@ from cnsapp.services.map_files import (
     write_facts,
     write_look,
     write_randomisation,
+    writing,
 )
+from cnsapp.services.map_room import note_made
 from cnsapp.services.models import ModelView, get_model
 from cnsapp.tasks.explain_facts import facts_of, look_of
 from cnsapp.tasks.maps import as_levels, display_size, in_colour, over, save_whole
@@ -75,9 +77,11 @@ class _Maker:
         """Write a map's pictures, and then its facts: they say that it is ready."""
         store, size = self.app.store, display_size(pixels.shape[1], pixels.shape[0])
         levels = as_levels(made.map, size, made.sign)
-        save_whole(levels, picture_path(store, key, "levels"))
-        save_whole(in_colour(levels, made.sign), picture_path(store, key))
-        write_facts(store, key, facts)
+        with writing:
+            save_whole(levels, picture_path(store, key, "levels"))
+            save_whole(in_colour(levels, made.sign), picture_path(store, key))
+            write_facts(store, key, facts)
+        note_made(self.app, key)
         write_look(store, self.model.sha256, look_of(self.loaded.predictor))
 
     def faithfulness(self, pixels: Pixels, facts: Mapping[str, Any]) -> dict[str, Any]:
