@@ -228,7 +228,9 @@ def what_changed(opened: ReviewPage, now: ReviewPage) -> str:
         return ""
     gone = len(set(shown) - set(there))
     if gone and now.n < opened.n:
-        return f"{words.plural(gone, 'image')} shown here, corrected since, left the list."
+        return (
+            f"{words.plural(gone, 'image has', 'images have')} left this list since it was opened."
+        )
     return "The list has changed since it was opened."
 
 

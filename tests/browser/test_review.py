@@ -64,7 +64,7 @@ def test_a_cell_its_images_a_correction_and_the_matrix_by_keys_alone(
     # nobody is thrown out of the list, nor out of the pictures, while correcting
     expect(pictures(page)).to_have_count(3)
     expect(gallery).to_be_focused()
-    page.get_by_text("1 image shown here, corrected since, left the list.").wait_for()
+    page.get_by_text("1 image has left this list since it was opened.").wait_for()
     page.keyboard.press("2")  # goes on with the third
     wait_for(lambda: visitor.count(CHANGED) == 2, 10, "the second correction is stored")
     expect(wrong).to_have_text("1", timeout=SOON)
@@ -90,6 +90,22 @@ def test_at_training_the_matrix_stands_still_and_offers_the_labels_of_today(
     visitor.press_button("review_today")
     expect(cell(page, 1, 2)).to_have_text("2", timeout=SOON)
     page.wait_for_url("**review_truth=Labels+of+today*")
+
+
+def test_an_image_excluded_in_the_large_picture_leaves_the_counts(
+    live_app: LiveApp, page: Any
+) -> None:
+    world_with_model(live_app)
+    page.goto(f"{live_app.url}/review?who=Ann")
+    cell(page, 1, 2).click()
+    expect(pictures(page)).to_have_count(3, timeout=SOON)
+    pictures(page).first.dblclick()
+    page.locator("dialog.big[open]").wait_for()
+    page.keyboard.press("Shift+X")
+    expect(cell(page, 1, 2)).to_have_text("2", timeout=SOON)
+    page.keyboard.press("u")
+    expect(cell(page, 1, 2)).to_have_text("3", timeout=SOON)
+    expect(pictures(page)).to_have_count(3)
 
 
 def test_a_link_brings_filters_cell_and_order_back_and_chips_take_them_away(

@@ -170,7 +170,7 @@ def test_the_opened_list_keeps_its_images_until_it_is_shown_anew(
     assert listed(screen) == [first, second]
     assert data_of(screen, "labeller")["images"][0]["class_id"] == world.class_ids[1]
     assert counts(screen) == [[11, 0], [1, 12]]
-    assert "1 image shown here, corrected since, left the list." in screen.words
+    assert "1 image has left this list since it was opened." in screen.words
     screen.press("review_anew")
     assert listed(screen) == [second]
     assert not screen.has("review_anew")

@@ -5,7 +5,7 @@
 const SETTLE = 60; // ms: whoever runs through the images asks for none of them
 
 function buildWhy(s) {
-  const w = (s.why = { sign: "", facts: new Map(), asked: new Map(), out: new Map(), taken: [], since: 0, shown: 0, ui: {}, map: newMapState() });
+  const w = (s.why = { sign: "", facts: new Map(), asked: new Map(), out: new Map(), turns: new Map(), taken: [], since: 0, shown: 0, ui: {}, map: newMapState() });
   const part = (name, title, ...body) => el("section", name, { "aria-label": title }, el("h4", "", { text: title }), ...body);
   const { ui } = w;
   ui.said = el("div", "saying2");
@@ -63,6 +63,7 @@ async function askFacts(s, id) {
   const state = stateSign(s, id);
   if (w.asked.get(id) === state) return;
   w.asked.set(id, state);
+  const turns = w.turns.get(id); // an answer that began before it was taken out knows nothing of that
   const { model_id: model, truth, only } = s.data.review;
   const own = only === null ? {} : { own: "1" };
   let found;
@@ -72,7 +73,7 @@ async function askFacts(s, id) {
     found = { error: error instanceof TypeError ? "The server does not answer." : error.message };
   }
   if (w.sign !== sign) return;
-  if (!found.error) w.out.set(id, found.status === "excluded");
+  if (!found.error && w.turns.get(id) === turns) w.out.set(id, found.status === "excluded");
   w.facts.set(id, found);
   if (w.shown !== id || !s.big.open) return;
   paintWhy(s);
@@ -110,6 +111,8 @@ async function toggleExcluded(s, id = s.images[s.focus].id) {
   } catch (error) {
     return s.warn(`${name} was not ${back ? "taken back in" : "excluded"}. ${error instanceof TypeError ? "The server does not answer." : error.message}`);
   }
+  document.dispatchEvent(new CustomEvent("cnsapp:stored", { detail: { project: s.data.project_id, images: [id] } })); // whoever counts
+  s.why.turns.set(id, (s.why.turns.get(id) || 0) + 1);
   s.why.out.set(id, !back);
   s.why.asked.delete(id); // its history has one more line
   if (!back) s.why.taken.push({ id, top: s.stack[s.stack.length - 1] });
