@@ -1,4 +1,4 @@
-"""Small components of our own that live in the browser: gallery, confusion matrix, overlay."""
+"""Small components of our own that live in the browser: gallery, confusion matrix, heat map."""
 
 from __future__ import annotations
 
@@ -22,15 +22,6 @@ class Tile:
     name: str
     label: str = ""
     color: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One map over the image: what it is for, and its address when it is there."""
-
-    title: str
-    map_url: str | None
     note: str = ""
 
 
@@ -128,22 +119,6 @@ def matrix(
         },
         on_cell_change=chosen,
         on_stored_change=on_stored or (lambda: None),
-    )
-
-
-def overlay(
-    *, key: str, image_url: str, width: int, height: int, name: str, panels: Sequence[Panel]
-) -> None:
-    """Draw an image with maps over it, and a slider for how much of them is seen."""
-    _component("overlay")(
-        key=key,
-        data={
-            "image_url": image_url,
-            "width": width,
-            "height": height,
-            "name": name,
-            "panels": [asdict(panel) for panel in panels],
-        },
     )
 
 

@@ -122,13 +122,13 @@ def _look(app: App, job_ids: list[int]) -> None:
     alive = worker is not None and worker.alive
     running = next((job for job in found if job.state == "running"), None)
     if running is not None and running.message:
-        stage = running.message
+        stage = "" if running.message in doing else running.message
     elif alive:
         stage = "Waiting for its turn"
     elif app.settings.start_worker:
         stage = "The worker is starting"
     else:
         stage = "No worker is running: it waits until somebody starts one (`cnsapp worker`)"
-    text = f"{', '.join(doing)}. {words.plain(stage)}…"
+    text = ", ".join(doing) + (f". {words.plain(stage)}" if stage else "") + "…"
     st.caption(f":material/hourglass_top: {text}")
     st.progress(0.0 if running is None else min(max(running.progress, 0.0), 1.0))

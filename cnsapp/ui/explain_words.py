@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,18 +101,19 @@ def lines_of(facts: Mapping[str, Any], checking: str) -> list[Line]:
     faithful, random = facts.get("faithfulness"), facts.get("randomisation")
     if faithful is not None:
         tone = "good" if faithful["beats_random"] else "warn"
-        said = str(faithful["verdict"])
-        if not facts.get("empty"):
-            limit = faithful["random_limit"]
-            said += f" Of random maps, 90 % lie between {-limit:+.2f} and {limit:+.2f}."
-        lines.append(Line(tone, said.replace("-0.", "−0.")))
+        lines.append(Line(tone, _minus(str(faithful["verdict"]))))
     if random is not None:
         depends = random["depends_on_model"]
         tone = "plain" if depends is None else "good" if depends else "warn"
-        lines.append(Line(tone, f"Random weights. {random['verdict']}"))
+        lines.append(Line(tone, _minus(f"Random weights. {random['verdict']}")))
     if (faithful is None or random is None) and checking:
         lines.append(Line("wait", checking))
     return lines
+
+
+def _minus(text: str) -> str:
+    """Return a sentence whose numbers below zero have a minus sign and no hyphen."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
 def _complete(found: Mapping[str, Any] | None) -> list[Line]:
@@ -137,4 +139,6 @@ def curves_of(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
         f"area {found['insertion_area']:.2f}; with them taken away: area "
         f"{found['deletion_area']:.2f}."
     )
-    return {name: found[name] for name in names} | {"said": said}
+    limit = float(found["random_limit"])
+    chance = f"random maps (90 %: {-limit:+.2f} to {limit:+.2f})"
+    return {name: found[name] for name in names} | {"said": said, "chance": _minus(chance)}

@@ -158,7 +158,7 @@ function chartElement(curves) {
   for (const name of ["random_insertion", "random_deletion", "insertion", "deletion"])
     add("polyline", { class: name, points: curves[name].map(at).join(" ") });
   const key = node("p", "key");
-  key.append(node("i", "insertion"), "put in ", node("i", "deletion"), "taken away ", node("i", "random"), "random maps");
+  key.append(node("i", "insertion"), "put in ", node("i", "deletion"), "taken away ", node("i", "random"), curves.chance);
   box.append(svg, key);
   return box;
 }

@@ -3,6 +3,7 @@
 
 const LEAST_SIDE = 560; // px of a panel: smaller pictures are enlarged by a whole number
 const INK = "#1b2427";
+const WARNING = "#7a2e00";
 const FONT = "Helvetica, Arial, sans-serif";
 
 async function figureOf(s) {
@@ -13,17 +14,17 @@ async function figureOf(s) {
   const ready = s.panels.filter((one) => one.levels);
   const all = s.look.beside ? [null, ...ready] : ready;
   const columns = Math.min(all.length, all.length > 4 ? Math.ceil(all.length / 2) : 4);
-  const em = Math.max(15, Math.round(box.w / 42));
+  const em = Math.round(box.w / 28);
   const gap = 2 * em;
   const ops = [];
   const width = gap + columns * (box.w + gap);
   let y = gap + em * 0.4;
   y = textOp(ops, s.data.name, gap, y, width - 2 * gap, em * 1.15, "bold");
-  y = textOp(ops, s.data.model, gap, y, width - 2 * gap, em) + em * 0.4;
+  y = Math.round(textOp(ops, s.data.model, gap, y, width - 2 * gap, em) + em * 0.4);
   for (let row = 0; row * columns < all.length; row++) {
     const ends = all.slice(row * columns, (row + 1) * columns).map((one, k) =>
       panelOps(ops, s, box, one, gap + k * (box.w + gap), y, em));
-    y = Math.max(...ends) + gap;
+    y = Math.round(Math.max(...ends) + gap);
   }
   y = textOp(ops, footOf(s, picture, times), gap, y - gap * 0.3, width - 2 * gap, em * 0.85);
   return { ops, width, height: Math.round(y + gap * 0.6) };
@@ -40,6 +41,7 @@ function panelOps(ops, s, box, one, x, top, em) {
   const bar = um ? scaleBar(um, box.w * 0.25) : null;
   if (bar) ops.push({ kind: "bar", x: x + em, y: top + box.h - em, length: bar.px, text: bar.text, em });
   ops.push({ kind: "frame", x, y: top, ...size(box) });
+  if (one?.panel.mark) ops.push({ kind: "mark", text: `▲ ${one.panel.mark}`, x: x + em / 2, y: top + em / 2, w: markWidth(one.panel.mark, em), h: em * 1.6, em });
   let y = top + box.h + em * 1.3;
   if (!one) return textOp(ops, "Original", x, y, box.w, em, "bold");
   y = textOp(ops, one.panel.title, x, y, box.w, em, "bold");
@@ -90,6 +92,12 @@ function textOp(ops, text, x, y, width, px, weight = "normal") {
   return y;
 }
 
+function markWidth(text, em) {
+  const brush = (textOp.brush ??= newCanvas(1, 1).getContext("2d"));
+  brush.font = `bold ${em}px ${FONT}`;
+  return brush.measureText(`▲ ${text}`).width + em;
+}
+
 // as pixels ------------------------------------------------------------------------------------
 async function asPng(figure) {
   const canvas = newCanvas(Math.round(figure.width), figure.height);
@@ -129,6 +137,13 @@ const PIXELS = {
     op.colours.forEach((c, i) => ramp.addColorStop(i / (op.colours.length - 1), c));
     brush.fillStyle = ramp;
     brush.fillRect(op.x, op.y, op.w, op.h);
+  },
+  mark: (brush, op) => {
+    brush.fillStyle = "#fff";
+    brush.fillRect(op.x, op.y, op.w, op.h);
+    brush.font = `bold ${op.em}px ${FONT}`;
+    brush.fillStyle = WARNING;
+    brush.fillText(op.text, op.x + op.em / 2, op.y + op.em * 1.15);
   },
   bar: (brush, op) => {
     for (const [colour, extra] of [["#fff", op.em * 0.3], [INK, 0]]) {
@@ -195,6 +210,7 @@ const VECTORS = {
     const stops = op.colours.map((c, k) => `<stop offset="${k / (op.colours.length - 1)}" stop-color="${c}"/>`);
     return `<linearGradient id="scale${i}">${stops.join("")}</linearGradient><rect class="scale" ${place(op)} fill="url(#scale${i})"/>`;
   },
+  mark: (op) => `<rect ${place(op)} fill="#fff"/><text x="${op.x + op.em / 2}" y="${op.y + op.em * 1.15}" font-size="${op.em}" font-weight="bold" fill="${WARNING}">${safe(op.text)}</text>`,
   bar: (op) => `<g class="scale-bar" font-weight="bold" font-size="${op.em}">` +
     `<path d="M${op.x - op.em * 0.15} ${op.y}h${op.length + op.em * 0.3}" stroke="#fff" stroke-width="${op.em * 0.52}"/>` +
     `<path d="M${op.x} ${op.y}h${op.length}" stroke="${INK}" stroke-width="${op.em * 0.22}"/>` +

@@ -189,10 +189,7 @@ def explain(visitor: Visitor) -> None:
     first.wait_for()
     first.click()
     page.get_by_role("button", name="Explain").first.click()
-    page.locator("img.map").first.wait_for(timeout=120_000)
-    ready = """() => [...document.querySelectorAll('*')].some((host) =>
-        [...(host.shadowRoot?.querySelectorAll('img.map') || [])].some((i) => i.naturalWidth))"""
-    page.wait_for_function(ready, timeout=120_000)
+    page.locator("canvas.map.ready").first.wait_for(timeout=120_000)
     visitor.picture("explain")
     visitor.no_traceback()
 

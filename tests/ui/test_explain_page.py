@@ -183,9 +183,10 @@ def test_a_map_no_better_than_random_is_marked_and_its_numbers_are_said(
     (panel,) = data["panels"]
     assert panel["mark"] == "No better than random"
     said = [(line["tone"], line["text"]) for line in panel["lines"]]
-    assert said[0][0] == "warn" and "90 % lie between −0.10 and +0.10" in said[0][1]
+    assert said[0] == ("warn", "No better than random: so.")
     assert said[1] == ("good", "Random weights. Depends on what was learnt.")
     assert panel["curves"]["insertion"] == [0.1, 0.5, 0.9] and panel["curves"]["shares"] == SHARES
+    assert panel["curves"]["chance"] == "random maps (90 %: −0.10 to +0.10)"
     assert (panel["low"], panel["high"]) == ("0 no evidence", "0.039 most evidence for liver")
     assert "only what speaks for the class" in panel["legend"] and "logits" in panel["legend"]
     assert jobs.list_jobs(app.store, active_only=True) == []
