@@ -134,9 +134,7 @@ def test_a_link_brings_filters_cell_and_order_back_and_chips_take_them_away(
     page.get_by_role("button", name="Confidence 0.50 to 1.00").press("Enter")
     expect(cell(page, 1, 2)).to_have_text("50", timeout=SOON)
     expect(pictures(page)).to_have_count(3, timeout=SOON)
-    wait_for(
-        lambda: "scanner" not in page.url and "sure_from" not in page.url, 10, "a plain address"
-    )
+    page.wait_for_url(lambda url: "scanner" not in url and "sure_from" not in url)
     visitor.no_traceback()
 
 
