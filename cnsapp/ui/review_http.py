@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.labels import clean_annotator
+from cnsapp.domain.maps import DEFAULT_METHOD
 from cnsapp.errors import NotFoundError
 from cnsapp.http import require_same_origin
 from cnsapp.services import exclusion, explaining, images, jobs, split_uses
@@ -180,6 +181,7 @@ def _map(app: App, asked: _Asked) -> tuple[int, dict[str, Any]]:
         app,
         model_id=model_id,
         image_id=image_id,
+        method=DEFAULT_METHOD,
         target_class=asked.find("class"),
         requested_by=asked.who,
         checks=asked.flag("checks"),

@@ -128,7 +128,9 @@ async function makeMap(s, wanted, checks) {
   let job = null, left = 0;
   for (let wait = 150; ; wait = Math.min(LONGEST_WAIT, wait * 1.4)) {
     const { status, answer } = await postJson("/api/review/map", { ...asked, ...(job ? { job } : {}) }).catch(() => ({ status: 0, answer: {} }));
-    const going = status === 202 || (checks && status === 200 && !answer.checked && answer.job);
+    // its checks are measured once: another job would mean that the first one left them open
+    const measuring = checks && status === 200 && !answer.checked && answer.job && (!job || job === answer.job);
+    const going = status === 202 || measuring;
     if (status === 200 && !going) return void (map.kept.set(wanted.key, { ...answer, unknown: checks && !answer.checked }), paintMap(s));
     if (!going && checks) return void (map.kept.get(wanted.key).unknown = true);
     if (!going) return void (map.failed.set(wanted.key, answer.error || "The server does not answer."), paintMap(s));
