@@ -1,14 +1,10 @@
 // What lies over the picture: a transparent picture of the same image, such as a saliency map. It
 // moves with the picture under zoom and pan, since both are placed by `placeOf`.
 
-function buildLaid(v) {
-  v.ui.laid = el("img", "laid", { alt: "", draggable: "false", hidden: "" });
-  v.lay = (url, title = "", strength = 1) => layOver(v, url, title, strength);
-  return v.ui.laid;
-}
-
-function layOver(v, url, title, strength) {
+function layOver(v, url, title = "", strength = 1) {
+  if (url && !v.ui.laid) v.ui.canvas.after((v.ui.laid = el("img", "laid", { draggable: "false" })));
   const { laid } = v.ui;
+  if (!laid) return;
   laid.hidden = !url;
   if (!url) return;
   if (laid.getAttribute("src") !== url) laid.src = url;
@@ -19,7 +15,7 @@ function layOver(v, url, title, strength) {
 
 function placeLaid(v) {
   const { laid } = v.ui;
-  if (laid.hidden || !sides(v)) return;
+  if (!laid || laid.hidden || !sides(v)) return;
   const { s, x, y } = placeOf(v);
   Object.assign(laid.style, { width: `${v.w * s}px`, height: `${v.h * s}px`, transform: `translate(${x}px, ${y}px)` });
 }

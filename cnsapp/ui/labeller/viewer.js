@@ -19,6 +19,7 @@ function newViewer(frame, umPerPx) {
   v.redraw = () => { if (!v.raf) v.raf = requestAnimationFrame(() => draw(v)); };
   v.changed = () => (askAbout(v), v.redraw(), afterwards(v));
   v.learn = () => askAbout(v);
+  v.lay = (url, title, strength) => layOver(v, url, title, strength);
   v.show = (row, img) => showClose(v, row, img);
   v.empty = () => showClose(v, null, null);
   v.key = (e) => viewerKey(v, e);
@@ -39,7 +40,7 @@ function buildViewer(v) {
   ui.changed = el("div", "changed", { hidden: "" });
   ui.readout = el("output", "", { "aria-label": "Scale of the picture" });
   ui.whole = button("1:1", "Z", "One pixel of the picture on one of the screen, and back to the whole (z)", () => toggleWhole(v));
-  v.root = el("div", "eye", {}, v.frame, ui.canvas, buildLaid(v), el("div", "marks", {}, ui.bar, ui.note), ui.changed,
+  v.root = el("div", "eye", {}, v.frame, ui.canvas, el("div", "marks", {}, ui.bar, ui.note), ui.changed,
     el("div", "lens", { role: "group", "aria-label": "Zoom and look" },
       button("−", "", "Smaller (−)", () => zoomBy(v, 1 / STEP)), ui.readout,
       button("+", "", "Larger (+)", () => zoomBy(v, STEP)), ui.whole, buildLook(v)));
