@@ -46,7 +46,10 @@ class Share:
         if self.interval is None:
             return "cannot be told"
         low, high = self.interval
-        return "more" if low > self.area else "less" if high < self.area else "no difference"
+        rounding = 1e-9  # even maps have the area's share, but for the last digits
+        if low > self.area + rounding:
+            return "more"
+        return "less" if high < self.area - rounding else "no difference"
 
 
 @dataclass(frozen=True)

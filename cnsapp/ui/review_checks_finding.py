@@ -11,7 +11,7 @@ from cnsapp.services import audit, images, labels, viewing
 from cnsapp.services.audit import AuditView
 from cnsapp.services.images import ImageItem
 from cnsapp.ui import frame, review_checks_pairs, review_checks_words
-from cnsapp.ui.labeller import Badge, labeller
+from cnsapp.ui.labeller import Badge, Reviewing, labeller
 from cnsapp.ui.review_asked import Reviewed
 from cnsapp.ui.tables import text
 
@@ -155,6 +155,7 @@ def show_to_correct(
         empty=empty,
         height=FEW_HEIGHT if len(items) <= FEW else None,
         um_per_px=viewing.um_per_px(store, project_id=project.id),
+        review=Reviewing(asked.model.id, asked.truth, asked.part),
     )
     if answer.opened is not None:
         frame.go_to("pages/explain.py", model=asked.model.id, image=answer.opened)
