@@ -76,7 +76,7 @@ class Desk:
 
     def map_shown(self) -> str:
         """Wait for a map that has arrived; return its address."""
-        laid = self.page.locator(".big img.laid:not([hidden])")
+        laid = self.page.locator(".big img.laid")
         laid.wait_for(timeout=60_000 * PATIENCE)
         self.page.wait_for_function(
             "node => node.complete && node.naturalWidth > 0", arg=laid.element_handle()
@@ -189,7 +189,7 @@ def test_the_map_stays_on_the_picture_and_the_neighbours_open_beside_it(
     assert (y - laid["y"]) / laid["height"] == pytest.approx(0.5, abs=0.01)
     desk.press("Escape")
     desk.press(".")
-    page.locator(".big .laid").wait_for(state="hidden")
+    page.locator(".big .laid").wait_for(state="detached")
     desk.press(".")
     desk.map_shown()
     page.locator(".themap input").fill("30")
