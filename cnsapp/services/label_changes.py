@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cnsapp.domain.consensus import ConsensusRule, Vote, decide
@@ -16,11 +16,14 @@ from cnsapp.domain.labels import TAKES_BACK
 from cnsapp.errors import InvalidInputError
 from cnsapp.services.class_names import classes_today
 from cnsapp.services.images import MAX_PAGE, ImageItem, items_in_order
+from cnsapp.services.kept import Kept
 from cnsapp.services.models import get_model
 from db.deciding import Meanings, class_meanings, consensus_rule, vote_of
-from db.models import Image, LabelEvent
+from db.models import ClassEvent, Image, ImageEvent, LabelEvent
 from db.queries import chunks, read_tally
 from db.session import Store
+
+KEPT = 4  # comparisons in memory: a page looks at the same one again and again
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ class LabelChanges:
     changes: list[LabelChange] = field(repr=False)
 
 
+_kept: Kept[LabelChanges] = Kept(KEPT)
+
+
 def labels_since(store: Store, *, project_id: int, moment: datetime) -> LabelChanges:
     """Compare the labels of a project at a moment with those of today."""
     with store.reading() as session:
@@ -85,7 +91,7 @@ def labels_since(store: Store, *, project_id: int, moment: datetime) -> LabelCha
             .order_by(LabelEvent.id.desc())
             .limit(1)
         )
-        return _since(session, project_id, newest or 0)
+        return _since(store, session, project_id, newest or 0)
 
 
 def labels_since_model(store: Store, *, model_id: int) -> LabelChanges:
@@ -98,7 +104,8 @@ def labels_since_model(store: Store, *, model_id: int) -> LabelChanges:
     """
     model = get_model(store, model_id=model_id)
     with store.reading() as session:
-        return _since(session, model.project_id, int(model.settings.get("last_event_id", 0)))
+        last = int(model.settings.get("last_event_id", 0))
+        return _since(store, session, model.project_id, last)
 
 
 def changed_images(
@@ -139,7 +146,20 @@ def changed_images(
     return [(c, by_id[c.image_id]) for c in chosen if c.image_id in by_id]
 
 
-def _since(session: Session, project_id: int, event_id: int) -> LabelChanges:
+def _since(store: Store, session: Session, project_id: int, event_id: int) -> LabelChanges:
+    """Return the changes; worked out once for as long as no label, class or image changes."""
+    newest = [
+        session.scalar(select(func.max(table.id)).where(table.project_id == project_id))
+        for table in (LabelEvent, ClassEvent, ImageEvent)
+    ]
+    in_use = select(func.count()).where(Image.project_id == project_id, Image.status == "ok")
+    newest.append(session.scalar(in_use))  # a file that went missing leaves no event
+    rule = consensus_rule(session, project_id)
+    key = (str(store.root), project_id, event_id, *newest, rule)
+    return _kept.get(key, lambda: _compared(session, project_id, event_id))
+
+
+def _compared(session: Session, project_id: int, event_id: int) -> LabelChanges:
     rule, meanings = consensus_rule(session, project_id), class_meanings(session, project_id)
     names = {i: c.own_name for i, c in classes_today(session, project_id).items()}
     changes: list[LabelChange] = []

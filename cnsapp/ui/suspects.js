@@ -484,7 +484,8 @@ function warn(s, words) {
 function paintSaved(s) {
   const n = onTheWay(s).size;
   const trouble = n && (s.box.problem || s.box.fails > 1);
-  s.saved.textContent = !n ? (s.seq ? "All saved" : "") : trouble ? `${n} not saved yet; kept in this browser and sent again. ${s.box.problem}` : `Saving ${n}…`;
+  s.sent = s.sent || n > 0;
+  s.saved.textContent = !n ? (s.sent ? "All saved" : "") : trouble ? `${n} not saved yet; kept in this browser and sent again. ${s.box.problem}` : `Saving ${n}…`;
   s.saved.classList.toggle("trouble", !!trouble);
   if (s.undo) s.undo.disabled = !s.stack.length;
 }
