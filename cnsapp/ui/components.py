@@ -86,8 +86,6 @@ def matrix(
     on_choose: Callable[[Place], None],
     titles: tuple[str, str] | None = None,
     show: Cells | None = None,
-    follow: int | None = None,
-    on_stored: Callable[[], None] | None = None,
 ) -> None:
     """Draw the confusion matrix; `on_choose` is called before the page runs again.
 
@@ -97,9 +95,6 @@ def matrix(
         Whose rows and columns they are where they are not labels and predictions.
     show
         Counts, or shares of the rows or columns; None: a switch in its corner chooses.
-    follow, on_stored
-        A project: when labels of it were given on this page and stored, and a moment has passed,
-        `on_stored` is called, so that the page can count again.
     """
 
     def chosen() -> None:
@@ -115,11 +110,17 @@ def matrix(
             "selected": list(selected) if selected else None,
             "titles": list(titles) if titles else None,
             "show": show,
-            "follow": follow,
         },
         on_cell_change=chosen,
-        on_stored_change=on_stored or (lambda: None),
     )
+
+
+def follow(*, key: str, project_id: int) -> None:
+    """Run the fragment that this stands in again when labels given on this page were stored.
+
+    It waits for a pause of the hand that labels; everything outside the fragment stays as it is.
+    """
+    _component("follow")(key=key, data={"project": project_id}, on_stored_change=lambda: None)
 
 
 def heat_map(*, key: str, data: Mapping[str, Any]) -> None:

@@ -1,7 +1,5 @@
 // A confusion matrix of buttons: a click or Enter chooses a cell, a row or a column; arrows walk.
 const MOUNTED = new WeakMap();
-const QUIET = 700; // ms without a label stored on this page before it is counted again
-const LATEST = 4000; // ms that a count may wait while labels keep coming
 const TIGHT = 34; // px: cells narrower than this have smaller figures
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -10,15 +8,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
     s = { host: document.createElement("div"), drawn: "", share: "counts", at: [1, 1], before: null };
     s.host.className = "matrix";
     s.host.addEventListener("keydown", (e) => walk(s, e));
-    s.heard = (e) => hear(s, e.detail);
-    document.addEventListener("cnsapp:stored", s.heard);
     parentElement.append(s.host);
     s.watch = new ResizeObserver(() => fit(s));
     s.watch.observe(s.host); // the parent is a shadow root
     MOUNTED.set(parentElement, s);
   }
   s.data = data;
-  s.tell = () => setTriggerValue("stored", Date.now());
   s.choose = (row, column) => {
     setTriggerValue("cell", { row, column });
     paintChoice(s, [row, column]);
@@ -28,20 +23,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   paintChoice(s, data.selected);
   return () => {
     s.watch.disconnect();
-    clearTimeout(s.due);
-    document.removeEventListener("cnsapp:stored", s.heard);
     s.host.remove();
     MOUNTED.delete(parentElement);
   };
-}
-
-// Labels were stored: count again, once the hand that labels rests, or after a while.
-function hear(s, answer) {
-  if (!s.data.follow || answer.project !== s.data.follow || !(answer.images || []).length) return;
-  const now = Date.now();
-  s.since = s.since || now;
-  clearTimeout(s.due);
-  s.due = setTimeout(() => ((s.since = 0), s.tell()), Math.max(0, Math.min(QUIET, s.since + LATEST - now)));
 }
 
 // Counts, or shares of rows or columns: as the page says, or the switch in the corner.

@@ -12,10 +12,10 @@ from cnsapp.services.models import ModelView
 from cnsapp.services.review_filter import ReviewFilter
 from cnsapp.services.review_matrix import ReviewMatrix, review_matrix
 from cnsapp.ui import figures, frame, review_gallery, words
-from cnsapp.ui.components import Cells, Place, matrix
+from cnsapp.ui.components import Cells, Place, follow, matrix
 from cnsapp.ui.review_asked import SET_TRUTH, TODAY, TRUTH, Reviewed
 from cnsapp.ui.review_filters import choose_filters
-from cnsapp.ui.review_gallery import HEAD
+from cnsapp.ui.review_gallery import Shown
 from cnsapp.ui.review_place import as_place, asked_cell, take_cell, turn_to
 
 SCORES = "review_scores"  # the part that is drawn again when labels were stored
@@ -39,35 +39,49 @@ def draw(asked: Reviewed) -> None:
         wanted = choose_filters(asked, blind=blind)
         # few images in a matrix would tell which label each has
         counted = _all_of(wanted) if blind else wanted
-        st.fragment(_scores, key=SCORES)(asked, counted, blind=blind)
-        review_gallery.draw(asked, wanted, blind=blind)
+        above = st.container()
+        below = st.container(key="review_gallery")
+        with below:
+            shown = review_gallery.open_list(asked, wanted, blind=blind)
+        with above:
+            st.fragment(_follow, key=SCORES)(asked, counted, shown)
+        with below:
+            review_gallery.draw_images(shown)
 
 
 def _all_of(wanted: ReviewFilter) -> ReviewFilter:
     return ReviewFilter(part=wanted.part, truth=wanted.truth, level=wanted.level)
 
 
-def _scores(asked: Reviewed, wanted: ReviewFilter, *, blind: bool) -> None:
-    """Draw the score, the matrix that opens the gallery, and the figures of every class."""
+def _follow(asked: Reviewed, wanted: ReviewFilter, shown: Shown) -> None:
+    """Draw what follows the labels given below, without a run of the page: see `follow`."""
     with frame.guard():
         found = review_matrix(asked.here.app.store, model_id=asked.model.id, wanted=wanted)
-        if not found.n:
+        if found.n:
+            _scores(asked, found, wanted)
+        else:
             _nothing(asked, found, wanted)
-            return
-        many = len(found.names) > WIDE
-        left, right = (st.container(), st.container()) if many else _two_columns()
-        with left:
-            _matrix(asked, found, blind=blind)
-        known = _stored(asked.model, found, wanted)
-        with right:
-            one, two = st.columns([5, 6], gap="large") if many else (right, right)
-            with one:
-                _headline(asked, found, known)
-                _beside(asked, found)
-                for warning in figures.warnings_of(asked.model):
-                    st.caption(f":material/info: {frame.plain(warning)}")
-            with two:
-                _per_class(found, known)
+        if not shown.asked.blind:  # what moves after one's own label tells what others had said
+            follow(key="review_follow", project_id=asked.project.id)
+            review_gallery.say_what_changed(shown)
+
+
+def _scores(asked: Reviewed, found: ReviewMatrix, wanted: ReviewFilter) -> None:
+    """Draw the score, the matrix that opens the gallery, and the figures of every class."""
+    many = len(found.names) > WIDE
+    left, right = (st.container(), st.container()) if many else _two_columns()
+    with left:
+        _matrix(asked, found)
+    known = _stored(asked.model, found, wanted)
+    with right:
+        one, two = st.columns([5, 6], gap="large") if many else (right, right)
+        with one:
+            _headline(asked, found, known)
+            _beside(asked, found)
+            for warning in figures.warnings_of(asked.model):
+                st.caption(f":material/info: {frame.plain(warning)}")
+        with two:
+            _per_class(found, known)
 
 
 def _two_columns() -> Any:
@@ -86,7 +100,7 @@ def _nothing(asked: Reviewed, found: ReviewMatrix, wanted: ReviewFilter) -> None
     _beside(asked, found)
 
 
-def _matrix(asked: Reviewed, found: ReviewMatrix, *, blind: bool) -> None:
+def _matrix(asked: Reviewed, found: ReviewMatrix) -> None:
     chosen = st.segmented_control(
         "Cells",
         list(CELLS),
@@ -103,9 +117,6 @@ def _matrix(asked: Reviewed, found: ReviewMatrix, *, blind: bool) -> None:
         selected=as_place(asked_cell(), found, asked.classes),
         on_choose=lambda place: _choose(place, found),
         show=CELLS[chosen or COUNTS],
-        # a number that moves after one's own label would tell what others had said
-        follow=None if blind else asked.project.id,
-        on_stored=_count_again,
     )
     st.caption(WALK)
 
@@ -114,10 +125,6 @@ def _choose(place: Place, found: ReviewMatrix) -> None:
     take_cell(place, found.ids)
     turn_to()
     st.rerun()  # the gallery too
-
-
-def _count_again() -> None:
-    st.rerun([SCORES, HEAD])  # and leave the gallery as it is, under the hand that labels
 
 
 def _stored(

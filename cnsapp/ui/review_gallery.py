@@ -19,7 +19,6 @@ from cnsapp.ui.labeller import PAGE_SIZE, Badge, Reviewing, labeller
 from cnsapp.ui.review_asked import Reviewed
 from cnsapp.ui.review_place import Cell, asked_cell, asked_page, leave_cell, row_of, turn_to
 
-HEAD = "review_head"  # the part above the gallery that is drawn again when labels were stored
 OPENED, LIST = "review_opened", "review_list"  # in the session
 SHOWS: dict[str, Show] = {
     "All": "all", "Wrong": "wrong", "Label changed": "changed", "Left out": "elsewhere",
@@ -70,39 +69,49 @@ class Asked:
         )
 
 
-def draw(asked: Reviewed, filters: ReviewFilter, *, blind: bool) -> None:
-    """Draw the images of the chosen cell, most confidently wrong first unless asked otherwise."""
+@dataclass(frozen=True)
+class Shown:
+    """A page of the list, with what it takes to draw it."""
+
+    asked: Asked
+    page: ReviewPage
+    found: ReviewMatrix
+    cell: Cell | None
+    as_of: int  # read before the images, see `labeller`
+
+
+def open_list(asked: Reviewed, filters: ReviewFilter, *, blind: bool) -> Shown:
+    """Draw what the list is called, its choices and pages; return the page that is asked for."""
     store = asked.here.app.store
     found = review_matrix(store, model_id=asked.model.id, wanted=filters)
     cell = asked_cell()
     if cell is not None and blind:
         cell = None if cell[1] is None else (None, cell[1])
-    with st.container(key="review_gallery"):
-        with st.container(
-            horizontal=True, vertical_alignment="center", gap="small", key="review_filters"
-        ):
-            title = title_of(cell, found, asked)
-            st.subheader(frame.plain(title), anchor=False, width="content")
-            if cell is not None:
-                st.button(
-                    "All wrong ones" if not blind else "All images", key="review_all",
-                    type="tertiary", icon=":material/close:", on_click=_leave,
-                )  # fmt: skip
-            show: Show = "all" if blind else _choose_show(cell, found)
-            order = _choose_order(blind=blind)
-            pager = st.container(horizontal=True, gap="xsmall", width="content")
-        if blind:
-            st.caption(BLIND)
-        label, predicted = cell or (None, None)
-        if show == "elsewhere":
-            label = predicted = None
-        wanted = replace(filters, show=show, label=label, predicted=predicted)
-        gallery = Asked(asked, wanted, order, blind)
-        as_of = labels.high_water(store)  # before the images, see `labeller`
-        page = _opened(gallery)
-        _turn(page, pager)
-        st.fragment(_head, key=HEAD)(gallery, page)
-        _images(gallery, page, found, cell, as_of)
+    with st.container(
+        horizontal=True, vertical_alignment="center", gap="small", key="review_filters"
+    ):
+        st.subheader(frame.plain(title_of(cell, found, asked)), anchor=False, width="content")
+        if cell is not None:
+            st.button(
+                "All wrong ones" if not blind else "All images", key="review_all",
+                type="tertiary", icon=":material/close:", on_click=_leave,
+            )  # fmt: skip
+        show: Show = "all" if blind else _choose_show(cell, found)
+        order = _choose_order(blind=blind)
+        pager = st.container(
+            horizontal=True, vertical_alignment="center", gap="xsmall", width="content"
+        )
+    if blind:
+        st.caption(BLIND)
+    label, predicted = cell or (None, None)
+    wanted = replace(filters, show=show, label=label, predicted=predicted)
+    gallery = Asked(asked, wanted, order, blind)
+    as_of = labels.high_water(store)
+    page = _opened(gallery)
+    with pager:
+        st.caption(how_many(page), width="content")
+        _turn(page)
+    return Shown(gallery, page, found, cell, as_of)
 
 
 def _leave() -> None:
@@ -174,38 +183,31 @@ def as_today(items: Sequence[Listed], today: Sequence[ImageItem]) -> list[Listed
     ]
 
 
-def _turn(page: ReviewPage, place: st.delta_generator.DeltaGenerator) -> None:
+def _turn(page: ReviewPage) -> None:
     """Draw the buttons to the pages beside, where there are any."""
     if page.after is None and page.before is None:
         return
-    with place:
-        for name, icon, key, to, off in (
-            ("Previous page", "left", "review_previous", {"before": page.before}, not page.before),
-            ("Next page", "right", "review_next", {"after": page.after}, not page.after),
-        ):
-            st.button(
-                "",
-                help=name,
-                icon=f":material/chevron_{icon}:",
-                key=key,
-                disabled=off,
-                on_click=turn_to,
-                kwargs=to,
-            )
-
-
-def _head(asked: Asked, page: ReviewPage) -> None:
-    """Say how many images there are, and whether labels given since changed the list."""
-    with (
-        frame.guard(),
-        st.container(
-            horizontal=True, vertical_alignment="center", gap="small", height=34, border=False
-        ),
+    for name, icon, key, to, off in (
+        ("Previous page", "left", "review_previous", {"before": page.before}, not page.before),
+        ("Next page", "right", "review_next", {"after": page.after}, not page.after),
     ):
-        st.caption(how_many(page), width="content")
-        if asked.blind:
-            return
-        said = what_changed(page, asked.read())
+        st.button(
+            "",
+            help=name,
+            icon=f":material/chevron_{icon}:",
+            key=key,
+            disabled=off,
+            on_click=turn_to,
+            kwargs=to,
+        )
+
+
+def say_what_changed(shown: Shown) -> None:
+    """Say whether labels given since changed the list; its room is kept, so that nothing jumps."""
+    with st.container(
+        horizontal=True, vertical_alignment="center", gap="small", height=34, border=False
+    ):
+        said = what_changed(shown.page, shown.asked.read())
         if said:
             st.caption(f":material/sync: {said}", width="content")
             st.button("Show it anew", key="review_anew", type="tertiary", on_click=_anew)
@@ -216,9 +218,9 @@ def how_many(page: ReviewPage) -> str:
     if not page.n:
         return ""
     if len(page.items) == page.n:
-        return f"{words.plural(page.n, 'image')} in this list."
+        return words.plural(page.n, "image")
     last = page.first + len(page.items) - 1
-    return f"{page.first:,} to {last:,} of {words.plural(page.n, 'image')}."
+    return f"{page.first:,} to {last:,} of {words.plural(page.n, 'image')}"
 
 
 def what_changed(opened: ReviewPage, now: ReviewPage) -> str:
@@ -239,9 +241,9 @@ def _anew() -> None:
     st.rerun()
 
 
-def _images(
-    asked: Asked, page: ReviewPage, found: ReviewMatrix, cell: Cell | None, as_of: int
-) -> None:
+def draw_images(shown: Shown) -> None:
+    """Draw the images of the page, to be looked at and corrected."""
+    asked, page, found = shown.asked, shown.page, shown.found
     review, blind = asked.review, asked.blind
     store, project_id, who = review.here.app.store, review.project.id, review.here.annotator
     names = dict(zip(found.keys, found.names, strict=True))
@@ -253,9 +255,9 @@ def _images(
         project_id=project_id,
         annotator=who,
         counts=images.counts(store, project_id=project_id),
-        as_of=as_of,
+        as_of=shown.as_of,
         badges={item.id: badge(item, names, asked.order, blind=blind) for item in page.items},
-        empty=nothing_here(cell, asked.wanted.show, found),
+        empty=nothing_here(shown.cell, asked.wanted.show, found),
         height=FEW_HEIGHT if len(page.items) <= FEW else None,
         um_per_px=viewing.um_per_px(store, project_id=project_id),
         blind=blind,
