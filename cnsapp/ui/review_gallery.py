@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import streamlit as st
@@ -11,12 +11,12 @@ from cnsapp.services import images, labels, looks, viewing
 from cnsapp.services.images import ImageItem
 from cnsapp.services.own_labels import labels_of
 from cnsapp.services.review_filter import ORDERS, Order, ReviewFilter, Show
-from cnsapp.services.review_levels import ClassKey
 from cnsapp.services.review_list import Listed, ReviewPage, list_review
 from cnsapp.services.review_matrix import ReviewMatrix, review_matrix
-from cnsapp.ui import frame, words
-from cnsapp.ui.labeller import PAGE_SIZE, Badge, Reviewing, labeller
+from cnsapp.ui import frame
+from cnsapp.ui.labeller import PAGE_SIZE, Reviewing, labeller
 from cnsapp.ui.review_asked import Reviewed
+from cnsapp.ui.review_gallery_words import badge, how_many, nothing_here, what_changed
 from cnsapp.ui.review_place import Cell, asked_cell, asked_page, leave_cell, row_of, turn_to
 
 OPENED, LIST = "review_opened", "review_list"  # in the session
@@ -213,29 +213,6 @@ def say_what_changed(shown: Shown) -> None:
             st.button("Show it anew", key="review_anew", type="tertiary", on_click=_anew)
 
 
-def how_many(page: ReviewPage) -> str:
-    """Return which images of the list are shown."""
-    if not page.n:
-        return ""
-    if len(page.items) == page.n:
-        return words.plural(page.n, "image")
-    last = page.first + len(page.items) - 1
-    return f"{page.first:,} to {last:,} of {words.plural(page.n, 'image')}"
-
-
-def what_changed(opened: ReviewPage, now: ReviewPage) -> str:
-    """Return what has become of a list since it was opened; empty: nothing."""
-    shown, there = [i.id for i in opened.items], [i.id for i in now.items]
-    if shown == there:
-        return ""
-    gone = len(set(shown) - set(there))
-    if gone and now.n < opened.n:
-        return (
-            f"{words.plural(gone, 'image has', 'images have')} left this list since it was opened."
-        )
-    return "The list has changed since it was opened."
-
-
 def _anew() -> None:
     st.session_state.pop(OPENED, None)
     st.rerun()
@@ -268,22 +245,6 @@ def draw_images(shown: Shown) -> None:
         frame.go_to("pages/explain.py", model=review.model.id, image=answer.opened)
 
 
-def badge(
-    item: Listed, names: Mapping[ClassKey, str], order: Order = "confidence", *, blind: bool = False
-) -> Badge:
-    """Return what the model said of an image, how sure it was, and what it is ordered by."""
-    name = "another class" if item.said is None else names.get(item.said, "another class")
-    said = f"{name} {item.confidence:.2f}"
-    value = None if order in ("confidence", "image") else getattr(item, order)
-    if value is not None:
-        said += f", {order} {value:.2f}"
-    if blind:
-        return Badge(said)
-    if item.changed:
-        return Badge(said, "changed")
-    return Badge(said, "wrong" if item.right is False else "plain")
-
-
 def title_of(cell: Cell | None, found: ReviewMatrix, asked: Reviewed) -> str:
     """Return what the gallery shows, in words."""
     if cell is None:
@@ -301,14 +262,3 @@ def _name(class_id: int | None, found: ReviewMatrix, asked: Reviewed) -> str | N
         return None
     row = row_of(class_id, found, asked.classes)
     return "another class" if row is None else found.names[row]
-
-
-def nothing_here(cell: Cell | None, show: Show, found: ReviewMatrix) -> str:
-    """Return what an empty gallery means."""
-    if not found.n and show != "elsewhere":
-        return "There is no image to show. Take filters away, or look under All."
-    if show == "changed":
-        return "No label of these images was changed since the model was trained."
-    if cell is None and show == "wrong":
-        return "The model agrees with every label here. Choose All to see the images."
-    return "No image is here." if cell is None else "No image is in this cell."
