@@ -16,7 +16,7 @@ from cnsapp.services import audit, jobs
 from cnsapp.services.audit_rows import state_now
 from cnsapp.services.images import get_image
 from cnsapp.services.label_settings import change_settings
-from db.models import Job, NearPair
+from db.models import Job, Model, NearPair
 from tests.integration.worlds import World, relabel
 from tests.ui.conftest import Screen
 
@@ -26,6 +26,14 @@ CUE = {
     "balanced_accuracy": 0.91, "interval": [0.8, 0.97], "chance": 0.5, "null_high": 0.7,
     "p": 0.001, "p_holm": 0.002, "n_tested": 2, "n_shuffles": 999, "skill": 0.82,
 }  # fmt: skip
+
+
+@pytest.fixture
+def model_id(app: App, model_id: int) -> int:
+    """Return the model, made long ago: “just now” in its name must not change while a test runs."""
+    with app.store.writing() as session:
+        session.get_one(Model, model_id).created_at = datetime(2026, 1, 1, tzinfo=UTC)
+    return model_id
 
 
 def shortcut(world: World, severity: str = "medium") -> Finding:
