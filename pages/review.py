@@ -98,12 +98,14 @@ def choose_part(here: Here, model: ModelView) -> Part:
 
 def choose_truth() -> Truth:
     """Draw the choice of which labels the predictions are held against."""
+    set_by_button = bool(st.session_state.get(SET_TRUTH))
+    if set_by_button:
+        st.session_state[TRUTH] = TODAY
     chosen = st.segmented_control(
         "Held against",
         list(TRUTHS),
         key=TRUTH,
-        # a value that a button has just set bears no default beside it
-        default=None if st.session_state.pop(SET_TRUTH, False) else AT_TRAINING,
+        default=None if set_by_button else AT_TRAINING,
         required=True,
         bind="query-params",
         help="At training: the figures of the model. Of today: with the labels corrected since.",

@@ -10,7 +10,7 @@ from cnsapp.services.review import Part, Truth
 from cnsapp.ui.frame import Here
 
 TRUTH, TODAY = "review_truth", "Labels of today"  # in the address: which labels are looked at
-SET_TRUTH = "review_truth_set"  # in the session: a button has chosen them in the run before
+SET_TRUTH = "review_truth_set"  # in the session, until they are drawn: a button has chosen TODAY
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cnsapp.services.review_filter import ReviewFilter
 from cnsapp.services.review_matrix import ReviewMatrix, review_matrix
 from cnsapp.ui import figures, frame, review_gallery, words
 from cnsapp.ui.components import Cells, Place, follow, matrix
-from cnsapp.ui.review_asked import SET_TRUTH, TODAY, TRUTH, Reviewed
+from cnsapp.ui.review_asked import SET_TRUTH, Reviewed
 from cnsapp.ui.review_filters import choose_filters
 from cnsapp.ui.review_gallery import Shown
 from cnsapp.ui.review_place import as_place, asked_cell, take_cell, turn_to
@@ -47,6 +47,7 @@ def draw(asked: Reviewed) -> None:
             st.fragment(_follow, key=SCORES)(asked, counted, shown)
         with below:
             review_gallery.draw_images(shown)
+    st.session_state.pop(SET_TRUTH, None)
 
 
 def _all_of(wanted: ReviewFilter) -> ReviewFilter:
@@ -182,7 +183,7 @@ def _beside(asked: Reviewed, found: ReviewMatrix) -> None:
 
 
 def _today() -> None:
-    st.session_state[TRUTH] = TODAY
+    # not the choice itself: what the browser knew of it a moment ago may come in between
     st.session_state[SET_TRUTH] = True
     st.rerun()
 

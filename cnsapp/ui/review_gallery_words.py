@@ -14,11 +14,9 @@ from cnsapp.ui.review_place import Cell
 
 
 def how_many(page: ReviewPage) -> str:
-    """Return which images of the list are shown."""
-    if not page.n:
+    """Return which images of the list are on this page; nothing where all are."""
+    if len(page.items) >= page.n:
         return ""
-    if len(page.items) == page.n:
-        return words.plural(page.n, "image")
     last = page.first + len(page.items) - 1
     return f"{page.first:,} to {last:,} of {words.plural(page.n, 'image')}"
 
