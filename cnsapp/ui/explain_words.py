@@ -46,7 +46,7 @@ def panel_of(title: str, key: str, facts: Mapping[str, Any], checking: str) -> P
         sign=sign,
         low=f"{ends[0]} {legend['low']}",
         middle=f"{ends[1]} {legend['middle']}".strip(),
-        high=f"{ends[2]} {legend['high']}",
+        high=f"{ends[2]} {legend['high']}" if facts["scale"] else "",
         legend=how_read(facts),
         mark=mark_of(facts),
         lines=lines_of(facts, checking),
@@ -84,7 +84,7 @@ def how_read(facts: Mapping[str, Any]) -> str:
 
 def mark_of(facts: Mapping[str, Any]) -> str:
     """Return the words that stand on a map that must not be believed, or nothing."""
-    if facts.get("empty"):
+    if facts.get("empty") or facts.get("scale") == 0:
         return EMPTY
     faithful, random = facts.get("faithfulness"), facts.get("randomisation")
     if faithful is not None and not faithful["beats_random"]:

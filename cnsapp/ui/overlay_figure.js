@@ -41,7 +41,7 @@ function panelOps(ops, s, box, one, x, top, em) {
   const bar = um ? scaleBar(um, box.w * 0.25) : null;
   if (bar) ops.push({ kind: "bar", x: x + em, y: top + box.h - em, length: bar.px, text: bar.text, em });
   ops.push({ kind: "frame", x, y: top, ...size(box) });
-  if (one?.panel.mark) ops.push({ kind: "mark", text: `▲ ${one.panel.mark}`, x: x + em / 2, y: top + em / 2, w: markWidth(one.panel.mark, em), h: em * 1.6, em });
+  if (one?.panel.mark) ops.push({ kind: "mark", text: `▲ ${one.panel.mark}`, x: x + em / 2, y: top + em / 2, w: widthOf(`▲ ${one.panel.mark}`, em, "bold") + em, h: em * 1.6, em });
   let y = top + box.h + em * 1.3;
   if (!one) return textOp(ops, "Original", x, y, box.w, em, "bold");
   y = textOp(ops, one.panel.title, x, y, box.w, em, "bold");
@@ -56,12 +56,15 @@ function panelOps(ops, s, box, one, x, top, em) {
 const size = ({ w, h }) => ({ w, h });
 
 function legendOps(ops, s, one, x, y, width, em) {
-  ops.push({ kind: "scale", colours: coloursOf(s, one.panel), x, y, w: width * 0.6, h: em * 0.7 });
+  ops.push({ kind: "scale", colours: coloursOf(s, one.panel), x, y, w: width, h: em * 0.7 });
   const { low, middle, high } = endsOf(one.panel);
+  const places = [[low, x, "start"], [middle, x + width / 2, "middle"], [high, x + width, "end"]];
+  const tight = widthOf(low + middle + high, em) > width - 3 * em; // long names: one under the other
   let end = y + em * 2;
-  ops.push({ kind: "text", text: low, x, y: end, px: em });
-  if (middle) ops.push({ kind: "text", text: middle, x: x + width * 0.3, y: end, px: em, anchor: "middle" });
-  ops.push({ kind: "text", text: high, x: x + width * 0.6, y: end, px: em, anchor: "end" });
+  for (const [text, at, anchor] of places.filter(([text]) => text)) {
+    ops.push({ kind: "text", text, x: at, y: end, px: em, anchor });
+    if (tight && anchor !== "end") end += em * 1.35;
+  }
   end = textOp(ops, one.panel.legend, x, end + em * 1.4, width, em);
   return end + em * 0.2;
 }
@@ -76,8 +79,6 @@ function footOf(s, picture, times) {
 }
 
 function textOp(ops, text, x, y, width, px, weight = "normal") {
-  const brush = (textOp.brush ??= newCanvas(1, 1).getContext("2d"));
-  brush.font = `${weight} ${px}px ${FONT}`;
   let line = "";
   const put = () => {
     ops.push({ kind: "text", text: line, x, y, px, weight });
@@ -85,17 +86,17 @@ function textOp(ops, text, x, y, width, px, weight = "normal") {
   };
   for (const word of text.split(" ").filter(Boolean)) {
     const longer = line ? `${line} ${word}` : word;
-    if (line && brush.measureText(longer).width > width) put(), (line = word);
+    if (line && widthOf(longer, px, weight) > width) put(), (line = word);
     else line = longer;
   }
   if (line) put();
   return y;
 }
 
-function markWidth(text, em) {
-  const brush = (textOp.brush ??= newCanvas(1, 1).getContext("2d"));
-  brush.font = `bold ${em}px ${FONT}`;
-  return brush.measureText(`▲ ${text}`).width + em;
+function widthOf(text, px, weight = "normal") {
+  const brush = (widthOf.brush ??= newCanvas(1, 1).getContext("2d"));
+  brush.font = `${weight} ${px}px ${FONT}`;
+  return brush.measureText(text).width;
 }
 
 // as pixels ------------------------------------------------------------------------------------

@@ -3,14 +3,17 @@
 const ZERO = 128; // the level of a signed map that speaks neither for nor against
 const GRID = 160; // most samples a side for contour lines
 const CONTOURS = [0.25, 0.5, 0.75]; // of the strongest value
+const FINE = 512; // samples a side to which small maps are enlarged: a threshold then has fine edges
 const STRONGEST = 0.8; // opacity where a map is strongest: the tissue stays visible under it
 
 // Returns {w, h, at: Uint8Array} of a picture of gray levels.
 async function readLevels(url) {
   const image = await readPicture(url);
-  const canvas = newCanvas(image.naturalWidth, image.naturalHeight);
+  const [w, h] = [image.naturalWidth, image.naturalHeight];
+  const times = Math.max(1, Math.ceil(FINE / Math.max(w, h)));
+  const canvas = newCanvas(w * times, h * times);
   const brush = canvas.getContext("2d", { willReadFrequently: true });
-  brush.drawImage(image, 0, 0);
+  brush.drawImage(image, 0, 0, canvas.width, canvas.height);
   const rgba = brush.getImageData(0, 0, canvas.width, canvas.height).data;
   const at = new Uint8Array(canvas.width * canvas.height);
   for (let i = 0; i < at.length; i++) at[i] = rgba[4 * i];

@@ -204,6 +204,7 @@ def test_a_map_no_better_than_random_is_marked_and_its_numbers_are_said(
         ({"completeness": {"error": 0.6, "change": 4.0, "share": 0.15}}, "", "warn"),
         ({"completeness": {"error": 0.01, "change": 4.0, "share": 0.0025}}, "", "good"),
         ({"notes": ["No place in this image speaks for liver."]}, "", "warn"),
+        ({"scale": 0.0, "notes": ["No place speaks for liver."]}, "Empty map", "warn"),
     ],
 )  # fmt: skip
 def test_what_must_not_be_believed_says_so(facts: dict[str, Any], mark: str, tone: str) -> None:
