@@ -11,6 +11,7 @@ function paintWhy(s) {
   const facts = w.facts.get(id);
   const told = !!facts && !facts.error;
   w.root.classList.toggle("waiting", !told);
+  w.root.classList.toggle("failed", !!facts && !told);
   ui.body.setAttribute("aria-busy", String(!facts));
   ui.problem.hidden = !facts || !facts.error;
   if (facts && facts.error) {
