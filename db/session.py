@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -24,6 +24,8 @@ except ImportError:  # pragma: no cover - platforms without the wheel
     sqlite_module = sqlite3
 
 HEAD = "0005"  # the newest migration: the schema that this version reads and writes
+WRITER = 0x636E7377  # number of the lock that a server hands out to one writer at a time
+PATIENCE = 15  # seconds that a writer waits for the one before
 SAFE_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that two connections write to
 
 
@@ -56,7 +58,7 @@ def make_engine(url: str) -> Engine:
     engine = create_engine(
         url,
         module=sqlite_driver(),
-        connect_args={"timeout": 15, "check_same_thread": False},
+        connect_args={"timeout": PATIENCE, "check_same_thread": False},
         pool_size=10,
         max_overflow=20,
     )
@@ -68,7 +70,7 @@ def make_engine(url: str) -> Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we send BEGIN ourselves, see _begin_sqlite
     cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout=15000")
+    cursor.execute(f"PRAGMA busy_timeout={1000 * PATIENCE}")
     try:
         cursor.execute("PRAGMA journal_mode=WAL")
     except sqlite_driver().OperationalError:
@@ -84,6 +86,17 @@ def _begin_sqlite(connection: Any) -> None:
     connection.exec_driver_sql(f"BEGIN {mode}")
 
 
+def _take_turns(connection: Connection) -> None:
+    """Have the writers of a PostgreSQL server come one after the other, as SQLite's do.
+
+    An event with a smaller number can then never appear behind one with a larger: what was kept,
+    or told, up to the highest number is whole, whoever wrote meanwhile. The lock goes once the
+    work is committed and everybody sees it.
+    """
+    connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITER})"))
+
+
 @dataclass(frozen=True)
 class Store:
     """The database and the folder beside it: the one thing that services need."""
@@ -97,12 +110,17 @@ class Store:
         with self.engine.connect() as connection:
             connection = connection.execution_options(sqlite_begin="IMMEDIATE")
             with Session(bind=connection, expire_on_commit=False) as session, session.begin():
+                if self.engine.dialect.name == "postgresql":
+                    _take_turns(session.connection())
                 yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Yield a session for a consistent look; nothing written in it is kept."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        engine = self.engine
+        if engine.dialect.name == "postgresql":  # all statements see one state, as on SQLite
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with Session(engine, expire_on_commit=False) as session:
             yield session
             session.rollback()
 

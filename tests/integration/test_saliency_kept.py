@@ -32,6 +32,7 @@ from cnsapp.services.map_room import make_room, note_made
 from cnsapp.services.tidying import tidy
 from cnsapp.tasks.maps import as_levels, in_colour, save_whole
 from db.models import Image, Model
+from db.session import Store
 from tests.integration.worlds import World, add_model, make_world
 
 HOUR = 3600.0
@@ -358,7 +359,12 @@ def test_the_worker_looks_through_the_folder_when_it_has_written_much(
     )
     sweeps, small = list[int](), limited(app, int(pictures * 2.5 / map_room.STEP))
     sweep = map_room._sweep
-    monkeypatch.setattr(map_room, "_sweep", lambda *a: sweeps.append(0) or sweep(*a))
+
+    def counted(store: Store, most: int) -> int:
+        sweeps.append(most)
+        return sweep(store, most)
+
+    monkeypatch.setattr(map_room, "_sweep", counted)
     for _ in range(6):
         note_made(small, made[0])
     assert len(sweeps) == 2  # behind the third and the sixth
