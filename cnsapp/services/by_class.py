@@ -22,7 +22,7 @@ from cnsapp.services.images import ImageItem, items_in_order
 from cnsapp.services.kept import Kept
 from cnsapp.services.models import ModelView, get_model
 from cnsapp.services.review import Part, Truth
-from cnsapp.services.review_filter import ReviewFilter, choose
+from cnsapp.services.review_filter import Chosen, ReviewFilter, choose
 from cnsapp.services.review_levels import Judged
 from cnsapp.services.review_rows import count_pairs, resampled_together
 from db.session import Store
@@ -173,26 +173,34 @@ def group_sheet(
 
 
 def _read(session: Session, store: Store, model: ModelView, part: Part, truth: Truth) -> _Read:
+    """Return the predictions that count; read anew only when something happened to them."""
     found = choose(session, store, model, ReviewFilter(part=part, truth=truth))
+    sign = (
+        str(store.root), model.id, model.sha256, part, truth, found.judged.rows.marker,
+        count_pairs(session, model.project_id), tuple(found.judged.level.names),
+    )  # fmt: skip
+    kept: _Read = _kept.get(
+        ("read", sign),
+        lambda: _grouped(
+            found, sign, resampled_together(session, store, model, part, found.judged.rows)
+        ),
+    )
+    return kept
+
+
+def _grouped(found: Chosen, sign: Hashable, together: list[str | None]) -> _Read:
     judged = found.judged
     places = found.places[judged.counts[found.places]]
-    together = resampled_together(session, store, model, part, judged.rows)
     spelled: dict[str, str] = {}
     groups: list[str | None] = []
-    for at in places.tolist():
-        name = judged.rows.groups[at]
-        key = name_key(name) if name else None
+    keys = {name: name_key(name) for name in set(judged.rows.groups.tolist()) if name}
+    for name in judged.rows.groups[places].tolist():
+        key = keys.get(name)
         groups.append(key)
         if key is not None:
             spelled.setdefault(key, name)
-    sign = (
-        str(store.root), model.id, model.sha256, part, truth, judged.rows.marker,
-        count_pairs(session, model.project_id), tuple(judged.level.names),
-    )  # fmt: skip
-    return _Read(
-        sign, judged, places, groups, spelled, [together[i] for i in places],
-        len(found.places) - len(places),
-    )  # fmt: skip
+    of = [together[i] for i in places.tolist()]
+    return _Read(sign, judged, places, groups, spelled, of, len(found.places) - len(places))
 
 
 def _figures(read: _Read, seed: int) -> Figures:

@@ -35,10 +35,7 @@ def draw(asked: Reviewed) -> None:
         return
     review_by_class_sheet.style()
     with st.container(horizontal=True, vertical_alignment="bottom", key="class_choice"):
-        by = st.segmented_control(
-            "By", [CLASSES, GROUPS], key=BY, default=CLASSES, required=True, bind="query-params",
-            help="A group is a patient, slide or whatever the project's groups are.",
-        )  # fmt: skip
+        by = _choose_by()
         if by == GROUPS:
             with st.spinner(FIRST):
                 groups = by_class.list_groups(
@@ -72,6 +69,17 @@ def draw(asked: Reviewed) -> None:
             review_by_class_one.draw(asked, figures, class_id)
 
 
+def _choose_by() -> str:
+    """Draw the choice between classes and groups, which lives in the address."""
+    st.session_state["class_by"] = GROUPS if st.query_params.get(BY) == GROUPS else CLASSES
+    chosen = st.segmented_control(
+        "By", [CLASSES, GROUPS], key="class_by", required=True, on_change=_picked,
+        args=(BY, "class_by", CLASSES),
+        help="A group is a patient, slide or whatever the project's groups are.",
+    )  # fmt: skip
+    return chosen or CLASSES
+
+
 def _choose_class(asked: Reviewed) -> int | None:
     """Draw the choice of a class; None: all of them."""
     known = {o.class_id: o.name for o in asked.model.outputs if not o.deleted}
@@ -81,7 +89,7 @@ def _choose_class(asked: Reviewed) -> int | None:
     chosen = st.selectbox(
         "Class", [EVERY, *known], key="class_shown", width=260,
         format_func=lambda i: "All classes" if i == EVERY else known[i],
-        on_change=_picked, args=(CLASS, "class_shown"),
+        on_change=_picked, args=(CLASS, "class_shown", EVERY),
     )  # fmt: skip
     return None if chosen == EVERY else chosen
 
@@ -117,9 +125,10 @@ def _title(group: GroupRow) -> str:
     return f"{group.name} · {group.n_right:,} of {group.n:,} right{worse}"
 
 
-def _picked(name: str, key: str) -> None:
+def _picked(name: str, key: str, usual: object = None) -> None:
+    """Put a choice into the address; what is usual needs no word there."""
     value = st.session_state[key]
-    if value == EVERY:
+    if value == usual:
         st.query_params.pop(name, None)
     else:
         st.query_params[name] = str(value)

@@ -77,8 +77,8 @@ def draw(asked: Reviewed, view: AuditView, number: int) -> None:
 def _to_group(name: str) -> None:
     """Go to the sheet of a group, in the view “By class”."""
     st.query_params.pop("finding", None)
+    st.query_params["by"] = "Group"
     st.query_params["group"] = name
-    st.session_state["by"] = "Group"
     st.session_state["view"] = "By class"
 
 

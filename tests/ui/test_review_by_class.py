@@ -71,6 +71,18 @@ def test_a_group_stands_beside_the_rest_with_its_images(
     assert not screen.errors
 
 
+def test_from_classes_to_groups_and_back(screen: Screen, model_id: int) -> None:
+    by_class_view(screen, model_id)
+    control = screen.test.get("button_group")
+    by = next(one for one in control if one.key == "class_by")
+    by.set_value("Group").run()
+    assert screen.test.query_params["by"] == "Group" and "Group patient" in screen.words
+    by = next(one for one in screen.test.get("button_group") if one.key == "class_by")
+    by.set_value("Class").run()
+    assert "by" not in screen.test.query_params and "All classes" in screen.words
+    assert not screen.errors
+
+
 def test_without_groups_the_view_says_where_groups_come_from(screen: Screen, app: App) -> None:
     plain = make_world(app, {"liver": 12, "colon": 12})
     said = [(i, c, c, 0.9) for c, ids in zip(plain.class_ids, plain.image_ids, strict=False)

@@ -130,6 +130,25 @@ def test_a_finding_opens_with_its_images_and_closes_again(
     assert screen.has("check_open_1") and "finding" not in screen.test.query_params
 
 
+def test_a_group_that_does_worse_leads_to_its_sheet(
+    screen: Screen, world: World, model_id: int
+) -> None:
+    worse = Finding(
+        "worse group", "high", "The model does worse on Group: patient 1", "On 8 images.", "Look.",
+        {"column": "Group", "value": "patient 1", "n": 8, "n_groups": 1, "accuracy": 0.5,
+         "accuracy_interval": [0.2, 0.8], "difference": -0.4, "difference_interval": [-0.7, -0.1],
+         "p_holm": 0.03},
+        world.image_ids[0][:2], 2,
+    )  # fmt: skip
+    looked(world, [worse])
+    checks(screen, model_id).press("check_open_0")
+    assert "0.40 (0.10–0.70)" in screen.words and "0.50 (0.20–0.80)" in screen.words
+    screen.press("check_group")
+    assert "Group patient 1" in screen.words and not screen.errors
+    assert screen.test.query_params["by"] == "Group"
+    assert screen.test.query_params["view"] == "By class"
+
+
 @pytest.mark.parametrize("strange", ["7-0", "x", f"{int(AT.timestamp())}-99", "--", "²-³"])
 def test_an_address_of_another_look_leads_to_the_cards(
     screen: Screen, world: World, model_id: int, strange: str
