@@ -16,7 +16,8 @@ from cnsapp.ui import explain_colours
 
 _HERE = Path(__file__).parent
 _PARTS = (
-    "parts.js", "labeller/scalebar.js", "overlay_map.js", "overlay_figure.js", "overlay.js",
+    "parts.js", "labeller/scalebar.js", "overlay_map.js", "overlay_figure.js",
+    "overlay_zoom.js", "overlay.js",
 )  # fmt: skip
 
 

@@ -122,7 +122,7 @@ def _look(app: App, job_ids: list[int]) -> None:
     alive = worker is not None and worker.alive
     running = next((job for job in found if job.state == "running"), None)
     if running is not None and running.message:
-        stage = "" if running.message in doing else running.message
+        stage = "" if running.message.startswith("Checking") else running.message
     elif alive:
         stage = "Waiting for its turn"
     elif app.settings.start_worker:
