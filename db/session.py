@@ -93,8 +93,8 @@ def _take_turns(connection: Connection) -> None:
     or told, up to the highest number is whole, whoever wrote meanwhile. The lock goes once the
     work is committed and everybody sees it.
     """
-    connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITER})"))
+    wait = f"SET LOCAL lock_timeout = '{PATIENCE}s'"
+    connection.exec_driver_sql(f"{wait}; SELECT pg_advisory_xact_lock({WRITER})")  # one trip
 
 
 @dataclass(frozen=True)
