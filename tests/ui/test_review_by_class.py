@@ -73,12 +73,9 @@ def test_a_group_stands_beside_the_rest_with_its_images(
 
 def test_from_classes_to_groups_and_back(screen: Screen, model_id: int) -> None:
     by_class_view(screen, model_id)
-    control = screen.test.get("button_group")
-    by = next(one for one in control if one.key == "class_by")
-    by.set_value("Group").run()
+    screen.test.segmented_control(key="class_by").set_value("Group").run()
     assert screen.test.query_params["by"] == "Group" and "Group patient" in screen.words
-    by = next(one for one in screen.test.get("button_group") if one.key == "class_by")
-    by.set_value("Class").run()
+    screen.test.segmented_control(key="class_by").set_value("Class").run()
     assert "by" not in screen.test.query_params and "All classes" in screen.words
     assert not screen.errors
 
