@@ -11,7 +11,7 @@ from cnsapp.services import viewing
 from cnsapp.services.images import Counts, ImageItem
 from cnsapp.services.models import ModelView
 from cnsapp.ui import frame
-from cnsapp.ui.labeller import Badge, labeller
+from cnsapp.ui.labeller import Badge, Reviewing, labeller
 from cnsapp.ui.review_asked import Reviewed
 
 FEW, FEW_HEIGHT = 10, 470  # a gallery of a few images needs no whole window
@@ -53,10 +53,11 @@ def draw_gallery(
     badges: Mapping[int, Badge],
     model: ModelView,
     empty: str,
+    review: Reviewing | None = None,
 ) -> None:
     """Draw images that can be labelled; one that is opened goes to the Explain page.
 
-    `as_of` is read before the items.
+    `as_of` is read before the items; `review`: whose answers stand beside the large picture.
     """
     here = asked.here
     answer = labeller(
@@ -71,6 +72,7 @@ def draw_gallery(
         badges=badges,
         empty=empty,
         height=FEW_HEIGHT if len(items) <= FEW else None,
+        review=review,
         um_per_px=viewing.um_per_px(here.app.store, project_id=asked.project.id),
     )
     if answer.opened is not None:

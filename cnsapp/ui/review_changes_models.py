@@ -21,7 +21,7 @@ from cnsapp.services.comparing import Judged
 from cnsapp.services.comparing_words import shown_p, signed
 from cnsapp.services.models import ModelView
 from cnsapp.ui import frame, words
-from cnsapp.ui.labeller import PAGE_SIZE, Badge
+from cnsapp.ui.labeller import PAGE_SIZE, Badge, Reviewing
 from cnsapp.ui.review_asked import Reviewed
 from cnsapp.ui.review_changes_gallery import draw_gallery, page_at, pager
 from cnsapp.ui.tables import Column, swatch, table, text
@@ -191,11 +191,12 @@ def _images(asked: Reviewed, found: TwoModels) -> None:
         store, found, outcome=outcome, class_id=label, after=after, limit=PAGE_SIZE
     )
     pager("changes", place, page.after)
+    asked_of = found.comparison.models[0 if outcome == "fixed" else 1]  # the one to look into
     draw_gallery(
         asked, key="changes_gallery", items=[j.item for j in page.items], as_of=as_of,
         counts=images.counts(store, project_id=asked.project.id),
         badges={j.item.id: badge(j, names) for j in page.items},
-        model=found.comparison.models[0 if outcome == "fixed" else 1],
+        model=asked_of, review=Reviewing(asked_of.id, truth="current", part=asked.part),
         empty=f"No image is {OUTCOMES[outcome][0].lower()}.",
     )  # fmt: skip
 

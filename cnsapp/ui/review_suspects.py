@@ -94,11 +94,15 @@ def _offer_neighbours(asked: Reviewed, found: Summary) -> None:
 
 
 def _list(asked: Reviewed, found: Summary, page: SuspectPage) -> None:
-    opened = _component()(
+    wish = _component()(
         key="suspects",
         data=browser_data(asked, found, page, asked.classes),
         on_open_change=lambda: None,
-    ).open
+        on_train_change=lambda: None,
+    )
+    if wish.train is True:
+        frame.go_to("pages/train.py")
+    opened = wish.open
     if isinstance(opened, int) and not isinstance(opened, bool):
         frame.go_to("pages/explain.py", model=asked.model.id, image=opened)
 

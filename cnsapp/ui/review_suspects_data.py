@@ -71,7 +71,8 @@ def summary_data(found: Summary) -> dict[str, Any]:
     return {
         "figures": figures(found),
         "advice": advice(found),
-        "stop": found.progress.enough or not found.n_open,
+        "stop": not found.doubt and (found.progress.enough or not found.n_open),
+        "doubted": bool(found.doubt),
         "n_open": found.n_open,
         "pairs": [
             {
@@ -99,15 +100,17 @@ def figures(found: Summary) -> list[tuple[str, str, str]]:
         )
     called = "Called wrong" if found.doubt else "Probably wrong"
     left = so_far.expected_left
+    expected = (
+        "fewer than 1" if left < 1 else f"about {left:,.0f}",
+        f"of {words.plural(so_far.n_open, 'label')} not looked at",
+    )
+    if found.doubt:
+        expected = words.NONE, "this model cannot tell"
     aside = f", {found.n_set_aside:,} set aside" if found.n_set_aside else ""
     return [
         (called, f"{found.n_open_flagged:,}", f"and {less:,} less sure, below them"),
         ("Wrong among those decided", share, under),
-        (
-            "Expected wrong, still there",
-            "fewer than 1" if left < 1 else f"about {left:,.0f}",
-            f"of {words.plural(so_far.n_open, 'label')} not looked at",
-        ),
+        ("Expected wrong, still there", *expected),
         ("Decided", f"{so_far.n_looked:,}", f"of {found.n_listed:,} in the list{aside}"),
     ]
 

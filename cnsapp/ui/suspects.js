@@ -15,6 +15,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     MOUNTED.set(parentElement, s);
   }
   s.open = (id) => setTriggerValue("open", id);
+  s.train = () => setTriggerValue("train", true);
   takePage(s, data);
   return s.unmount;
 }
@@ -230,7 +231,7 @@ function deciding(s, row) {
   const main = node("div", "main");
   const keep = button(`Keep ${row.label.name}`, "Space", () => decide(s, row.label.id));
   const change = button(`Change to ${row.to.name}`, "A", () => decide(s, row.to.id));
-  change.classList.add("first");
+  if (!s.summary.doubted) change.classList.add("first");
   main.append(change, keep);
   const others = s.classes.filter((c) => c.id !== row.label.id && c.id !== row.to.id);
   const chips = node("div", "chips");
@@ -425,7 +426,13 @@ function takeSummary(s, summary) {
       return one;
     }),
   );
-  s.advice.textContent = summary.advice;
+  s.advice.replaceChildren(node("span", "", summary.advice));
+  if (summary.stop) {
+    const again = node("button", "", "Train again");
+    again.type = "button";
+    again.addEventListener("click", () => s.train());
+    s.advice.append(again);
+  }
   s.advice.classList.toggle("stop", summary.stop);
   paintPairs(s);
 }

@@ -195,6 +195,18 @@ def test_names_come_letter_by_letter(app: App, world: World, model_id: int) -> N
     assert {row["to"]["name"] for row in rows} == {"liver", '<b>*T_&"'}
 
 
+def test_of_a_doubted_list_no_number_is_expected(app: App, world: World, model_id: int) -> None:
+    with app.store.writing() as session:
+        metrics = {"balanced_accuracy": 0.58, "balanced_accuracy_interval": [0.5, 0.66], "n": 24}
+        session.execute(update(Model).values(metrics=metrics))
+    summary = data_of(world, model_id)["summary"]
+    by_name = {name: (value, under) for name, value, under in summary["figures"]}
+    assert "Called wrong" in by_name and "Probably wrong" not in by_name
+    assert by_name["Expected wrong, still there"] == ("–", "this model cannot tell")
+    assert summary["doubted"] and not summary["stop"]
+    assert "not worth working through" in summary["advice"]
+
+
 def test_figures_and_advice_follow_the_decisions(world: World, model_id: int) -> None:
     store = world.app.store
     before = label_errors.summary(store, model_id=model_id)
