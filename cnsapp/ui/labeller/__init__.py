@@ -22,7 +22,9 @@ BULK_STAMP = "bulk_stamp"  # in the session: the last action that the page itsel
 PAGE_SIZE = 200  # cells a browser draws and paints without being noticed
 
 _HERE = Path(__file__).parent
-_VIEWER = ("elements.js", "scalebar.js", "look.js", "tiles.js", "gestures.js", "laid.js", "viewer.js")
+_VIEWER = (
+    "elements.js", "scalebar.js", "look.js", "tiles.js", "gestures.js", "laid.js", "viewer.js",
+)  # fmt: skip
 _ONE = ("queue.js", "single.js")
 _BESIDE = (
     "popup.js", "typeahead.js", "suggest.js", "notes.js", "history.js", "news.js", "place.js",
