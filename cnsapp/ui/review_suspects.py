@@ -121,7 +121,7 @@ def browser_data(
         "version": f"{asked.model.id}/{index}/{shown}",
         "classes": shown,
         "summary": summary_data(found),
-        **page_data(store, page, classes),
+        **page_data(asked.here.app, page, classes),
     }
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnsapp.bootstrap import App
 from cnsapp.services import looks
 from cnsapp.services.images import ImageItem
 from cnsapp.services.label_errors import Summary, Suspect, SuspectPage
 from cnsapp.services.projects import ClassView
 from cnsapp.ui import words
 from cnsapp.ui.components import thumb_url, view_url
-from db.session import Store
 
 GRAY = "#9AA8AB"
 PAGE = 60  # lines of one answer; the browser asks for more before they are used up
 
 
-def page_data(store: Store, page: SuspectPage, classes: Sequence[ClassView]) -> dict[str, Any]:
+def page_data(app: App, page: SuspectPage, classes: Sequence[ClassView]) -> dict[str, Any]:
     """Return a page of the list, with its images and their nearest labelled neighbours."""
     near = sorted({i for one in page.items for i in one.neighbour_ids})
-    items = {item.id: item for item in looks.list_items(store, image_ids=near)}
+    items = {item.id: item for item in looks.list_items(app.store, image_ids=near)}
     by_id = {c.id: c for c in classes}
     return {
         "rows": [_row(one, items, by_id) for one in page.items],

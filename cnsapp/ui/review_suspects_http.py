@@ -65,7 +65,7 @@ def _look(app: App, asked: Mapping[str, str]) -> dict[str, Any]:
         limit=PAGE,
     )
     classes = projects.list_classes(app.store, project_id=project_id)
-    return {"summary": total, **page_data(app.store, page, classes)}
+    return {"summary": total, **page_data(app, page, classes)}
 
 
 def _key(text: str | None) -> Key | None:
