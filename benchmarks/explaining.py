@@ -46,6 +46,7 @@ N_TRAIN, N_JUDGED = 400, 40  # images of crc5-he
 N_MEMORY = 500  # maps
 TIMED: tuple[tuple[str, str, dict[str, Any], float], ...] = (
     ("gradcam", "Grad-CAM an image", {}, 0.3),
+    ("hirescam", "HiResCAM (default) an image", {}, 0.3),
     ("integrated_gradients", "integrated gradients (20 steps) an image", {"steps": 20}, 3),
     ("occlusion", "occlusion (169 windows) an image", {"window": 32, "stride": 16}, 8),
 )
@@ -171,7 +172,7 @@ def kept(n: int) -> list[Row]:
 
 
 def faithful(predictor: Predictor, n: int, n_train: int) -> list[Row]:
-    """Return how far Grad-CAM beats random maps on tissue that the model had not seen."""
+    """Return how far the default map beats random maps on tissue that the model had not seen."""
     title = "insertion minus deletion of the default map, above random"
     found = shuffled()
     if found is None:

@@ -16,6 +16,7 @@ from cnsapp.cli_slides import (
     UmPerPx,
     tile_settings,
 )
+from cnsapp.domain.map_methods import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from cnsapp.services.jobs import JobView
@@ -187,7 +188,7 @@ def explain(
     project: ProjectName,
     out_file: Annotated[Path, typer.Option("--out", help="The PNG to write.")],
     model: ModelId = None,
-    method: Annotated[str, typer.Option(help="The kind of map.")] = "gradcam",
+    method: Annotated[str, typer.Option(help="The kind of map.")] = DEFAULT_METHOD,
     target: Annotated[
         str | None, typer.Option(help="Class whose evidence is shown; the predicted one.")
     ] = None,

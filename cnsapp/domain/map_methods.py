@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DEFAULT_METHOD = "gradcam"
+DEFAULT_METHOD = "hirescam"  # why: docs/adr/0008-default-map.md
 POSITIVE, SIGNED, MAGNITUDE = "positive", "signed", "magnitude"
 EVERYWHERE, RELU_ONLY, RELU_ONCE = "everywhere", "relu only", "relu once"
 

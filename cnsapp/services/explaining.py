@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from cnsapp.bootstrap import App
-from cnsapp.domain.maps import check_method
+from cnsapp.domain.maps import DEFAULT_METHOD, check_method
 from cnsapp.errors import InvalidInputError, NotFoundError
 from cnsapp.services import jobs
 from cnsapp.services.explaining_sure import (
@@ -86,7 +86,7 @@ def request_map(
     *,
     model_id: int,
     image_id: int,
-    method: str = "gradcam",
+    method: str = DEFAULT_METHOD,
     target_class: int | None = None,
     requested_by: str = "",
     settings: Mapping[str, Any] | None = None,
@@ -146,7 +146,7 @@ def request_maps(
     *,
     model_id: int,
     image_ids: Sequence[int],
-    methods: Sequence[str] = ("gradcam",),
+    methods: Sequence[str] = (DEFAULT_METHOD,),
     targets: Sequence[int | None] | Mapping[int, Sequence[int | None]] = (None,),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     checks: bool = False,
@@ -256,7 +256,7 @@ def explain_file(
     project_id: int,
     path: Path,
     model_id: int,
-    method: str = "gradcam",
+    method: str = DEFAULT_METHOD,
     target: str | None = None,
     requested_by: str = "",
     settings: Mapping[str, Any] | None = None,

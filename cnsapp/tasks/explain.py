@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from cnsapp.bootstrap import App
+from cnsapp.domain.maps import DEFAULT_METHOD
 from cnsapp.errors import CnsError
 from cnsapp.jobs.context import JobContext, as_json
 from cnsapp.ml.faithfulness import chance_on, measure
@@ -130,7 +131,7 @@ class _Maker:
 def run(app: App, job: JobContext) -> dict[str, Any]:
     """Draw one map; return its key, or for a file of its own where the overlay lies."""
     payload, key = job.payload, job.payload.get("key")
-    method, checks = str(payload.get("method", "gradcam")), bool(payload.get("checks"))
+    method, checks = str(payload.get("method", DEFAULT_METHOD)), bool(payload.get("checks"))
     target = payload.get("target_class")
     facts = None if key is None else read_facts(app.store, str(key))
     if facts is not None and (not checks or is_checked(facts)):

@@ -177,7 +177,7 @@ def figure_as_svg(explain: Explain, folder: Path) -> None:
     assert bar == "10 µm" and length == pytest.approx(10 / 0.5 * PANEL / SIDE)
     words = " ".join(texts)
     for said in (
-        "Evidence for colon & <co> (its label)", "Grad-CAM", "no evidence",
+        "Evidence for colon & <co> (its label)", "HiResCAM", "no evidence",
         "most evidence for liver", "Model: Quick 1", "only what speaks for the class",
         "96 × 96 px, the original resolution; every pixel is drawn 6 × 6",
     ):  # fmt: skip
@@ -196,12 +196,12 @@ def checks_come(explain: Explain) -> None:
 
 def second_method(explain: Explain) -> None:
     field = explain.widget("explain_methods").locator("input").first
-    field.fill("HiRes")
+    field.fill("Grad-CAM")
     field.press("Enter")
     field.press("Escape")
     explain.ready(4)
     notes = explain.page.locator(".map-panel figcaption > .note").all_inner_texts()
-    assert [note.partition(" ")[0] for note in notes] == ["Grad-CAM", "HiResCAM"] * 2
+    assert [note.partition(" ")[0] for note in notes] == ["HiResCAM", "Grad-CAM"] * 2
 
 
 def keys(explain: Explain) -> None:
