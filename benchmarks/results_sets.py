@@ -55,11 +55,6 @@ SETS = (
         tied=True,
     ),
     Division("papsmear-herlev7", "5-fold by capture"),
-    Division(
-        "papsmear-herlev7",
-        "5-fold by capture; captures with one picture between them are one, as the product does",
-        tied=True,
-    ),
 )
 
 

@@ -33,9 +33,9 @@ Balanced accuracy is the mean of the recalls of all classes. Intervals are 95 % 
 may choose among, how far a network may move) were settled by trials that included these sets, so
 expect a little less on other images.
 Two patients with one picture between them are one patient under two names, or mixed up: a model
-would learn from one and be scored on the other. The app looks for such pairs and makes them one;
-sets with groups stand here both ways, and what falls between the two is that leak, and a
-patient less.
+would learn from one and be scored on the other. The app looks for such pairs and makes them one; a
+set that has them stands here both ways, and what falls between the two is that leak, and a patient
+less.
 One division into folds is one draw: below a set with groups stands what ten of them gave.
 Shuffled labels keep the images of a group together; their interval is over repeated shuffles.
 Seconds are those of features (once, for all images) and of all folds with their nested choices.
