@@ -28,6 +28,11 @@ N_MODELS = 2
 def predicted_project(root: Path) -> tuple[Store, list[int]]:
     """Make labelled images without files, and models with a prediction of each of them."""
     store = open_store(f"sqlite:///{root / 'cns.sqlite'}", root)
+    return store, fill(store)
+
+
+def fill(store: Store) -> list[int]:
+    """Put the project of `predicted_project` into a store; return its models."""
     names = [f"class {i}" for i in range(N_CLASSES)]
     project = projects.create_project(store, name="bench", classes=names)
     classes = [c.id for c in projects.list_classes(store, project_id=project.id)]
@@ -51,7 +56,7 @@ def predicted_project(root: Path) -> tuple[Store, list[int]]:
         p = rng.dirichlet(np.full(N_CLASSES, 0.3), size=N)
         p[np.arange(N), y] += 0.6 + 0.1 * number
         models.append(_model(store, project.id, classes, sorted(ids), y, p / p.sum(1)[:, None]))
-    return store, models
+    return models
 
 
 def _model(
