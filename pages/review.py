@@ -28,10 +28,11 @@ AT_TRAINING = "Labels at training"
 TRUTHS: dict[str, Truth] = {AT_TRAINING: "trained", TODAY: "current"}
 FOLDS = "Held-out folds"
 PARTS: dict[str, Part] = {FOLDS: "fold", "Locked test set": "test"}
-VIEW, CHANGED = "view", "What changed"
+VIEW, ERRORS, CHANGED = "view", "Label errors", "What changed"
+OF_TODAY = (ERRORS, CHANGED)  # go by the labels of today, whatever is chosen
 VIEWS: dict[str, Callable[[Reviewed], None]] = {
     "Matrix": review_cells.draw,
-    "Label errors": review_suspects.draw,
+    ERRORS: review_suspects.draw,
     "Checks": review_checks.draw,
     CHANGED: review_changes.draw,
     "By class": review_by_class.draw,
@@ -53,16 +54,21 @@ def main() -> None:
         )
     with st.container(horizontal=True, vertical_alignment="bottom", key="review_top"):
         model = choose_model(found, key="review_model")
-        truth = choose_truth()
+        truth = truth_before() if view_now() in OF_TODAY else choose_truth()
         part = choose_part(here, model)
     if part == "test" and not may_look(here, model, "Review"):
         return
-    if st.query_params.get(VIEW) != CHANGED:  # that view says it itself
+    if view_now() != CHANGED:  # that view says it itself
         say_changed(retrain_hint(here.app.store, model_id=model.id))
     say_read_otherwise(here, model)
     classes = projects.list_classes(here.app.store, project_id=project.id)
     asked = Reviewed(here, project, model, classes, truth, part)
     VIEWS[choose_view()](asked)
+
+
+def view_now() -> str | None:
+    """Return the view that is about to be drawn, above the choice of it."""
+    return st.session_state.get(VIEW) or st.query_params.get(VIEW)
 
 
 def choose_view() -> str:
@@ -111,6 +117,11 @@ def choose_truth() -> Truth:
         help="At training: the figures of the model. Of today: with the labels corrected since.",
     )
     return TRUTHS[chosen or AT_TRAINING]
+
+
+def truth_before() -> Truth:
+    """Return what was chosen before a view without the choice: it comes back with the next one."""
+    return TRUTHS.get(st.session_state.get(TRUTH) or AT_TRAINING, "trained")
 
 
 def say_changed(hint: RetrainHint) -> None:

@@ -24,6 +24,7 @@ from cnsapp.services.kept import Kept
 from cnsapp.services.map_choices import checked_settings, reading_of, target_of
 from cnsapp.services.map_files import map_key, picture_path, read_facts
 from cnsapp.services.models import ModelView, get_model
+from cnsapp.services.split_rows import fold
 from db.models import Job, Prediction
 
 KIND = "explain_many"
@@ -210,13 +211,10 @@ def _job_of(app: App, model: ModelView, keys: Sequence[str]) -> JobView | None:
 def _average(app: App, ready: Sequence[OneMap]) -> AverageMap | None:
     if not ready:
         return None
-    sign = (str(app.store.root), *((one.key, one.image.group) for one in ready))
-    return _averages.get(
-        sign,
-        lambda: average_map(
-            [_levels(app, one) for one in ready], [one.image.group for one in ready]
-        ),
-    )
+    folded: dict[str, str] = {}
+    groups = [fold(one.image.group, folded) for one in ready]  # “P07” and “p07” are one
+    sign = (str(app.store.root), *zip((one.key for one in ready), groups, strict=True))
+    return _averages.get(sign, lambda: average_map([_levels(app, one) for one in ready], groups))
 
 
 def _levels(app: App, one: OneMap) -> Floats:

@@ -16,7 +16,8 @@ from cnsapp.ui import (
 )
 from cnsapp.ui.review_asked import Reviewed
 
-BY, CLASS, GROUP = "by", "class", "group"  # in the address
+# in the address; “by” and “group” there are filters of the matrix
+BY, CLASS, GROUP = "sheet", "class", "sheet_group"
 CLASSES, GROUPS = "Class", "Group"
 EVERY = 0  # instead of a class: all of them
 BLIND = (

@@ -54,7 +54,7 @@ def _against(s: Slice) -> str:
     told = []
     if s.difference_interval is not None:
         low, high = sorted(100 * sign * bound for bound in s.difference_interval)
-        told.append(f"95 % interval {low:.0f} to {high:.0f}")
+        told.append(f"95 % interval {round(low)} to {round(high)}")  # never “-0”
     if s.p_holm is not None:
         told.append(f"{p_words(s.p_holm)}, corrected for all groups")
     behind = f" ({'; '.join(told)})" if told else ""

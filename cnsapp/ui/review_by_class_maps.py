@@ -94,18 +94,21 @@ def _average(asked: Reviewed, maps: ClassMaps, average: AverageMap) -> str:
         f'<figure><img src="{embedded(average_maps.picture_png(mean))}" alt="Average picture">'
         f"<figcaption>Average picture of the same {average.n} images</figcaption></figure>"
     )  # fmt: skip
+    shares = _shares(average, by_group=any(one.group for one in used))
     squeezed = "" if maps.are_alike else " The images differ in shape and were brought to a square."
     return (
         f'<div class="cns-average"><figure><img src="{png}" alt="Average map">{scale(legend)}'
         f"<figcaption>Average map, n = {average.n}. From nothing to {average.mean.max():.1f} × an "
         f"even map</figcaption></figure>{picture or '<div></div>'}"
-        f"<div>{_shares(average)}<p>{text(_verdict(average.border))}</p>"
+        f"<div>{shares}<p>{text(_verdict(average.border))}</p>"
         f'<p class="cns-small cns-muted">{text(HONEST + squeezed)}</p></div></div>'
     )
 
 
-def _shares(average: AverageMap) -> str:
-    units = f"{words.plural(average.n, 'map')}, {words.plural(average.n_units, 'group')}"
+def _shares(average: AverageMap, *, by_group: bool) -> str:
+    units = words.plural(average.n, "map")
+    if by_group:
+        units += f", {words.plural(average.n_units, 'group')}"
     rows = "".join(
         f"<tr><td>{name}</td>"
         f'<td class="num">{words.figure(share.value, share.interval)}</td>'

@@ -76,7 +76,10 @@ def _taken_for(row: ClassRow) -> str:
         for name, n in row.taken_for[:4]
     )
     more = len(row.taken_for) - 4
-    rest = f'<div class="cns-small cns-muted">and {more} more classes</div>' if more > 0 else ""
+    rest = ""
+    if more > 0:
+        said = words.plural(more, "more class", "more classes")
+        rest = f'<div class="cns-small cns-muted">and {said}</div>'
     return f'<div style="flex:1">{title}<div class="cns-bars">{rows}</div>{rest}</div>'
 
 

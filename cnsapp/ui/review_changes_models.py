@@ -72,7 +72,8 @@ def _choose(
     by_id = {m.id: m for m in others}
     names = models.told_apart([model, *others])
     picked = row.selectbox(
-        f"{names[model.id]}, compared with", list(by_id), key=f"changes_other_{model.id}",
+        f"{frame.plain(names[model.id])}, compared with", list(by_id),
+        key=f"changes_other_{model.id}",
         format_func=lambda i: f"{names[i]} · {words.ago(by_id[i].created_at)}", width=380,
     )  # fmt: skip
     other = by_id.get(picked, others[0])
@@ -88,8 +89,11 @@ def _why_none(asked: Reviewed) -> str:
             "images, train again, and see here what the new model fixed and what it broke."
         )
     where = "in the locked test set" if asked.part == "test" else "that it had not seen"
+    none = "The other model cannot"
+    if len(known) > 2:
+        none = f"None of the other {len(known) - 1:,} models can"
     return (
-        f"None of the other {words.plural(len(known) - 1, 'model')} can be compared with this one: "
+        f"{none} be compared with this one: "
         f"both must have judged images {where} and share two classes."
     )
 

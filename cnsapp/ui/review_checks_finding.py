@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cnsapp.domain.findings import MOST_IMAGES, Finding
+from cnsapp.domain.slices import REST
 from cnsapp.services import audit, images, labels, viewing
 from cnsapp.services.audit import AuditView
 from cnsapp.services.images import ImageItem
@@ -57,10 +58,10 @@ def draw(asked: Reviewed, view: AuditView, number: int) -> None:
         f'<div class="cns-muted" style="margin-top:.35rem">{text(finding.advice)}</div>'
     )
     review_checks_words.figures_of(finding)
-    if finding.kind == "worse group" and finding.figures.get("column") == "Group":
+    if (group := group_of(finding)) is not None:
         st.button(
             "Open the sheet of this group", icon=":material/article:", key="check_group",
-            on_click=_to_group, args=(str(finding.figures["value"]),),
+            on_click=_to_group, args=(group,),
         )  # fmt: skip
     if finding.kind == "different labels":
         review_checks_pairs.draw(asked, finding, opened.sign)
@@ -74,11 +75,19 @@ def draw(asked: Reviewed, view: AuditView, number: int) -> None:
         )
 
 
+def group_of(finding: Finding) -> str | None:
+    """Return the group that does worse; None where it is a column, no group, or many small ones."""
+    value = finding.figures.get("value")
+    if finding.kind != "worse group" or finding.figures.get("column") != "Group":
+        return None
+    return value if isinstance(value, str) and not value.startswith(REST) else None
+
+
 def _to_group(name: str) -> None:
     """Go to the sheet of a group, in the view “By class”."""
     st.query_params.pop("finding", None)
-    st.query_params["by"] = "Group"
-    st.query_params["group"] = name
+    st.query_params["sheet"] = "Group"
+    st.query_params["sheet_group"] = name
     st.session_state["view"] = "By class"
 
 

@@ -126,7 +126,7 @@ def _acts(
         if all(image.class_id == choice.id for image in both):
             continue
         st.button(
-            f"Both are {choice.name}", key=f"check_both_{k}", width="stretch",
+            f"Both are {frame.plain(choice.name)}", key=f"check_both_{k}", width="stretch",
             disabled=not asked.here.annotator, on_click=_both, args=(asked, both, choice),
         )  # fmt: skip
     st.button(
@@ -140,7 +140,7 @@ def _acts(
     )  # fmt: skip
     if other is not None:
         st.button(
-            f"Both are {other.name}", key="check_both_other", width="stretch",
+            f"Both are {frame.plain(other.name)}", key="check_both_other", width="stretch",
             disabled=not asked.here.annotator, on_click=_both, args=(asked, both, other),
         )  # fmt: skip
     if not asked.here.annotator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from math import sqrt
 from pathlib import Path
@@ -187,6 +188,17 @@ def test_the_average_picture_is_the_mean_of_thumbnails(app: App) -> None:
     found = average_maps.average_picture(app, items)
     assert found is not None and found.shape == (SIDE, SIDE, 3)
     assert np.abs(found - np.array([70, 0, 200])).max() <= 2  # of JPEG
+
+
+def test_two_spellings_of_a_group_are_one(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = make_world(app, {"liver": 3}, side=24)
+    ready = [
+        average_maps.OneMap(replace(get_image(app.store, image_id=i), group=group), f"{i}", {})
+        for i, group in zip(small.image_ids[0], ("P07", "p07", "P8"), strict=True)
+    ]
+    monkeypatch.setattr(average_maps, "_levels", lambda _app, _one: ring())
+    found = average_maps._average(app, ready)
+    assert found is not None and (found.n, found.n_units) == (3, 2)
 
 
 # the figures ------------------------------------------------------------------------------------

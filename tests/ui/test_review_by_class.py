@@ -61,7 +61,7 @@ def test_a_strange_class_in_the_address_means_all(
 def test_a_group_stands_beside_the_rest_with_its_images(
     screen: Screen, world: World, model_id: int
 ) -> None:
-    by_class_view(screen, model_id, by="Group", group="PATIENT 2")
+    by_class_view(screen, model_id, sheet="Group", sheet_group="PATIENT 2")
     shown = screen.words
     sheet = by_class.group_sheet(world.app.store, model_id=model_id, group="patient 2")
     assert "Group patient 2" in shown and f"n = {sheet.row.n} images" in shown
@@ -74,17 +74,28 @@ def test_a_group_stands_beside_the_rest_with_its_images(
 def test_from_classes_to_groups_and_back(screen: Screen, model_id: int) -> None:
     by_class_view(screen, model_id)
     screen.test.segmented_control(key="class_by").set_value("Group").run()
-    assert screen.test.query_params["by"] == "Group" and "Group patient" in screen.words
+    assert screen.test.query_params["sheet"] == "Group" and "Group patient" in screen.words
     screen.test.segmented_control(key="class_by").set_value("Class").run()
-    assert "by" not in screen.test.query_params and "All classes" in screen.words
+    assert "sheet" not in screen.test.query_params and "All classes" in screen.words
     assert not screen.errors
+
+
+def test_the_matrix_is_not_narrowed_to_the_group_of_a_sheet(screen: Screen, model_id: int) -> None:
+    screen.open("review", model=model_id, who="Bob", group="patient 1")
+    screen.test.segmented_control(key="view").set_value("By class").run()
+    screen.test.segmented_control(key="class_by").set_value("Group").run()
+    screen.test.selectbox(key="group_shown").set_value("patient 2").run()
+    screen.test.segmented_control(key="view").set_value("Matrix").run()
+    assert screen.test.selectbox(key="group").value == "patient 1"
+    screen.test.segmented_control(key="view").set_value("By class").run()
+    assert "Group patient 2" in screen.words and not screen.errors
 
 
 def test_without_groups_the_view_says_where_groups_come_from(screen: Screen, app: App) -> None:
     plain = make_world(app, {"liver": 12, "colon": 12})
     said = [(i, c, c, 0.9) for c, ids in zip(plain.class_ids, plain.image_ids, strict=False)
             for i in ids]  # fmt: skip
-    by_class_view(screen, add_model(plain, said), by="Group")
+    by_class_view(screen, add_model(plain, said), sheet="Group")
     assert "Groups (patient, slide, animal) come from" in screen.words and not screen.errors
 
 

@@ -90,7 +90,7 @@ def test_a_model_without_answers_cannot_be_compared_and_the_view_says_so(
     assert comparable_models(store, model=get_model(store, model_id=empty)) == []
     assert comparable_models(store, model=get_model(store, model_id=model_id)) == []
     screen.open("review", model=model_id, **MODELS)
-    assert "None of the other 1 model can be compared with this one" in screen.words
+    assert "The other model cannot be compared with this one" in screen.words
     assert screen.errors == []
 
 

@@ -16,6 +16,7 @@ from cnsapp.services import audit, jobs
 from cnsapp.services.audit_rows import state_now
 from cnsapp.services.images import get_image
 from cnsapp.services.label_settings import change_settings
+from cnsapp.ui import review_checks_finding
 from db.models import Job, Model, NearPair
 from tests.integration.worlds import World, relabel
 from tests.ui.conftest import Screen
@@ -145,8 +146,15 @@ def test_a_group_that_does_worse_leads_to_its_sheet(
     assert "0.40 (0.10–0.70)" in screen.words and "0.50 (0.20–0.80)" in screen.words
     screen.press("check_group")
     assert "Group patient 1" in screen.words and not screen.errors
-    assert screen.test.query_params["by"] == "Group"
+    assert screen.test.query_params["sheet"] == "Group"
     assert screen.test.query_params["view"] == "By class"
+
+
+@pytest.mark.parametrize("value", [None, "all others (12)"])
+def test_what_is_no_single_group_leads_to_no_sheet(value: str | None) -> None:
+    said = {"column": "Group", "value": value}
+    worse = Finding("worse group", "high", "Worse", "On 8 images.", "Look.", said, [], 0)
+    assert review_checks_finding.group_of(worse) is None
 
 
 @pytest.mark.parametrize("strange", ["7-0", "x", f"{int(AT.timestamp())}-99", "--", "²-³"])

@@ -156,6 +156,22 @@ def test_corrections_do_not_show_at_training_and_the_switch_counts_them(
     assert "does not show here" not in screen.words
 
 
+@pytest.mark.parametrize("view", ["Label errors", "What changed"])
+def test_views_of_today_s_labels_offer_no_choice_of_labels_and_keep_it(
+    screen: Screen, model_id: int, view: str
+) -> None:
+    def offered() -> list[str]:
+        keys = [control.key for control in screen.test.segmented_control]
+        return [key for key in keys if key == "review_truth"]
+
+    review(screen, model_id, review_truth="Labels of today")
+    assert offered()
+    screen.test.segmented_control(key="view").set_value(view).run()
+    assert not offered() and not screen.errors
+    screen.test.segmented_control(key="view").set_value("Matrix").run()
+    assert screen.test.segmented_control(key="review_truth").value == "Labels of today"
+
+
 def test_the_opened_list_keeps_its_images_until_it_is_shown_anew(
     screen: Screen, world: World, model_id: int
 ) -> None:
