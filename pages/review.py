@@ -7,6 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from cnsapp.services import models, projects, review
+from cnsapp.services.label_settings import is_blind
 from cnsapp.services.models import ModelView
 from cnsapp.services.retraining import RetrainHint, retrain_hint
 from cnsapp.services.review import Part, Truth
@@ -52,17 +53,19 @@ def main() -> None:
             "pages/train.py",
             "Go to Train",
         )
+    blind = is_blind(here.app.store, project_id=project.id)
     with st.container(horizontal=True, vertical_alignment="bottom", key="review_top"):
         model = choose_model(found, key="review_model")
-        truth = truth_before() if view_now() in OF_TODAY else choose_truth()
+        # a count that moves with one's own label tells what others had called the image
+        truth = "trained" if blind else chosen_truth()
         part = choose_part(here, model)
     if part == "test" and not may_look(here, model, "Review"):
         return
-    if view_now() != CHANGED:  # that view says it itself
+    if view_now() != CHANGED and not blind:  # that view says it itself
         say_changed(retrain_hint(here.app.store, model_id=model.id))
     say_read_otherwise(here, model)
     classes = projects.list_classes(here.app.store, project_id=project.id)
-    asked = Reviewed(here, project, model, classes, truth, part)
+    asked = Reviewed(here, project, model, classes, truth, part, blind)
     VIEWS[choose_view()](asked)
 
 
@@ -100,6 +103,11 @@ def choose_part(here: Here, model: ModelView) -> Part:
         help="Figures of the two are never mixed. Choose by the folds; publish the test set.",
     )
     return PARTS[chosen or FOLDS]
+
+
+def chosen_truth() -> Truth:
+    """Return which labels the predictions are held against, chosen where it makes a difference."""
+    return truth_before() if view_now() in OF_TODAY else choose_truth()
 
 
 def choose_truth() -> Truth:

@@ -15,7 +15,10 @@ SET_TRUTH = "review_truth_set"  # in the session, until they are drawn: a button
 
 @dataclass(frozen=True)
 class Reviewed:
-    """A model of a project, and which of its predictions are held against which labels."""
+    """A model of a project, and which of its predictions are held against which labels.
+
+    `blind`: nothing is shown that tells what others called an image, or that moves with it.
+    """
 
     here: Here
     project: ProjectView
@@ -23,3 +26,4 @@ class Reviewed:
     classes: list[ClassView]
     truth: Truth
     part: Part
+    blind: bool = False

@@ -7,7 +7,6 @@ from typing import Any
 
 import streamlit as st
 
-from cnsapp.services import label_settings
 from cnsapp.services.models import ModelView
 from cnsapp.services.review_filter import ReviewFilter
 from cnsapp.services.review_matrix import ReviewMatrix, review_matrix
@@ -35,7 +34,7 @@ WALK = (
 def draw(asked: Reviewed) -> None:
     """Draw the matrix with the score, and the gallery of the chosen cell below."""
     with frame.guard():
-        blind = label_settings.is_blind(asked.here.app.store, project_id=asked.project.id)
+        blind = asked.blind
         wanted = choose_filters(asked, blind=blind)
         # few images in a matrix would tell which label each has
         counted = _all_of(wanted) if blind else wanted
@@ -171,7 +170,7 @@ def _beside(asked: Reviewed, found: ReviewMatrix) -> None:
             f"{words.plural(found.n_elsewhere, 'image')} left out: no label any more, or one "
             "that this model does not know."
         )
-    if found.n_changed and asked.truth == "trained":
+    if found.n_changed and asked.truth == "trained" and not asked.blind:
         with st.container(
             horizontal=True, vertical_alignment="center", gap="small", key="review_corrected"
         ):

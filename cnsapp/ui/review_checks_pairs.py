@@ -122,7 +122,7 @@ def _acts(
     named = [c for i in both if (c := classes.get(i.class_id or 0)) is not None]
     if len({c.id for c in named}) == 1 and len(named) == len(both):
         st.caption(f":material/check: Both are {frame.plain(named[0].name)} now.")
-    for k, choice in enumerate({c.id: c for c in named}.values() if len(named) > 1 else ()):
+    for k, choice in enumerate({c.id: c for c in named}.values()):
         if all(image.class_id == choice.id for image in both):
             continue
         st.button(

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from cnsapp.bootstrap import App
 from cnsapp.domain.findings import Finding
-from cnsapp.services import audit, jobs
+from cnsapp.services import audit, jobs, labels
 from cnsapp.services.audit_rows import state_now
 from cnsapp.services.images import get_image
 from cnsapp.services.label_settings import change_settings
@@ -247,6 +247,25 @@ def test_a_pair_that_somebody_labelled_meanwhile_is_not_overwritten(
     screen.press("check_both_0")  # both are liver
     assert "Somebody labelled" in screen.words
     assert get_image(app.store, image_id=a).rev == rev
+
+
+def test_a_pair_of_which_one_lost_its_label_takes_the_other_ones(
+    screen: Screen, app: App, world: World, model_id: int
+) -> None:
+    a, b = world.image_ids[0][0], world.image_ids[1][0]
+    looked(world, [pairs(world)])
+    receipt = labels.record_events(
+        app.store, project_id=world.project_id, annotator="Bob",
+        events=[
+            {"client": "a-browser", "seq": 1, "action": "one", "image_id": a, "kind": "unsure",
+             "source": "human", "sha": ""}
+        ],
+    )  # fmt: skip
+    assert not receipt.rejected, receipt
+    checks(screen, model_id).press("check_open_0")
+    assert screen.test.button(key="check_both_0").label == "Both are colon"
+    screen.press("check_both_0")
+    assert [get_image(app.store, image_id=i).class_id for i in (a, b)] == [world.class_ids[1]] * 2
 
 
 def test_a_pair_can_be_called_different_pictures(

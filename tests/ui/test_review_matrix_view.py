@@ -255,3 +255,19 @@ def test_a_blind_project_tells_no_label_of_others(
     names = [one.proto.component_name for one in screen.test.get("bidi_component")]
     assert "cnsapp_follow" not in names  # a number that moved would tell, too
     assert "Highest loss" not in screen.test.selectbox(key="order").options
+
+
+def test_in_a_blind_project_no_count_moves_with_ones_own_label(
+    app: App, screen: Screen, world: World, model_id: int
+) -> None:
+    liver = world.class_ids[0]
+    label_settings.change_settings(app.store, project_id=world.project_id, blind=True)
+    before = counts(review(screen, model_id, review_truth="Labels of today"))
+    import_labels(
+        app.store, project_id=world.project_id, rows=[(world.image_ids[1][3], liver)],
+        annotator="Ann", source="review",
+    )  # fmt: skip
+    review(screen, model_id, review_truth="Labels of today")
+    assert counts(screen) == before
+    assert "changed" not in screen.words
+    assert "review_truth" not in [one.key for one in screen.test.segmented_control]
