@@ -72,7 +72,7 @@ async function askFacts(s, id) {
   } catch (error) {
     found = { error: error instanceof TypeError ? "The server does not answer." : error.message };
   }
-  if (w.sign !== sign) return;
+  if (w.sign !== sign || w.asked.get(id) !== state) return; // asked anew meanwhile: that answer counts
   if (!found.error && w.turns.get(id) === turns) w.out.set(id, found.status === "excluded");
   w.facts.set(id, found);
   if (w.shown !== id || !s.big.open) return;

@@ -75,7 +75,7 @@ function wantedMap(s) {
   const facts = w.facts.get(w.shown);
   if (!w.map.on || !s.data.review || !s.big || !s.big.open || !facts || facts.error || !s.host.isConnected) return null;
   const { id, why } = mapClass(s, facts);
-  return why ? null : { image: w.shown, class: id, key: `${w.shown} ${id}` };
+  return why ? null : { image: w.shown, class: id, key: `${s.data.review.model_id} ${w.shown} ${id}` };
 }
 
 function mapDue(s) {
@@ -132,7 +132,7 @@ async function makeMap(s, wanted, checks) {
     const measuring = checks && status === 200 && !answer.checked && answer.job && (!job || job === answer.job);
     const going = status === 202 || measuring;
     if (status === 200 && !going) return void (map.kept.set(wanted.key, { ...answer, unknown: checks && !answer.checked }), paintMap(s));
-    if (!going && checks) return void (map.kept.get(wanted.key).unknown = true);
+    if (!going && checks) return void (map.kept.has(wanted.key) && (map.kept.get(wanted.key).unknown = true));
     if (!going) return void (map.failed.set(wanted.key, answer.error || "The server does not answer."), paintMap(s));
     job = answer.job;
     map.doing = answer.doing || "";
