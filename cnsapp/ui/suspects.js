@@ -238,7 +238,6 @@ function deciding(s, row) {
   if (others.length) chips.append(node("span", "quiet", "or it is"));
   chips.append(...others.slice(0, CHIPS).map((c) => chipOf(s, c)));
   if (others.length > CHIPS) chips.append(listOf(s, others.slice(CHIPS)));
-  for (const one of made.querySelectorAll("button")) one.disabled = !s.data.annotator;
   made.append(main, chips);
   if (!s.data.annotator) {
     for (const one of made.querySelectorAll("button, select")) one.disabled = true;
@@ -316,7 +315,7 @@ function decide(s, classId) {
     kind: classId === null ? "unsure" : "label", decision, model_id: s.data.model, rev: row.rev,
   };
   if (classId !== null) event.class_id = classId;
-  s.stack.push({ row, at, event, pair: s.pair });
+  s.stack.push({ row, at, event });
   takeOut(s, at);
   const word = classId === null ? "unsure" : (s.classes.find((c) => c.id === classId) || row.label).name;
   say(s, `${row.name}: ${decision === "confirm" ? "kept" : "now"} ${word}`);
@@ -376,9 +375,10 @@ function putBack(s, { row, at }) {
 function heard(s, answer) {
   paintSaved(s);
   if (s.gone || !answer || answer.project !== s.data.project) return;
+  const sent = onTheWay(s); // of these the answer is old: what takes them back is not stored yet
   for (const image of answer.images || []) {
     const row = s.rows[rowAt(s, image.id)];
-    if (row) row.rev = image.rev; // taken back: the next decision is about that label again
+    if (row && !sent.has(image.id)) row.rev = image.rev; // taken back: the next decision is about that label again
   }
   const refused = (answer.rejected || []).filter(({ client }) => client === s.client);
   const names = new Set(refused.map(nameOf));
@@ -386,7 +386,7 @@ function heard(s, answer) {
     s.stack = s.stack.filter(({ event }) => !names.has(nameOf(event)));
     warn(s, refused[0].reason);
   }
-  if (onTheWay(s).size === 0) ask(s, refused.length ? "list" : "figures");
+  if (sent.size === 0) ask(s, refused.length ? "list" : "figures");
 }
 
 // --- what is asked for behind the decisions ---
