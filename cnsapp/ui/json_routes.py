@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def in_words(handler: Handler, what: str = "label") -> Handler:
+def in_words(handler: Handler, what: str = "label", done: str = "stored") -> Handler:
     """Answer failures with a sentence as JSON; `permanent` means that trying again is no use."""
 
     async def answer(request: Request) -> Response:
@@ -37,8 +37,8 @@ def in_words(handler: Handler, what: str = "label") -> Handler:
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception:
-            log.exception("a %s could not be stored", what)
-            return _sentence(500, f"The {what} could not be stored; the log says why.")
+            log.exception("a %s could not be %s", what, done)
+            return _sentence(500, f"The {what} could not be {done}; the log says why.")
 
     return answer
 

@@ -31,7 +31,7 @@ LOCKED = (
     "This image is in the locked test set. What a model says of it is shown once your look at it "
     "was counted: load Review or Explain anew and press “Look at the test set”."
 )
-_words = partial(in_words, what="question about an image")
+_words = partial(in_words, what="question about an image", done="answered")
 _exclusion_words = partial(in_words, what="change of an image")
 
 

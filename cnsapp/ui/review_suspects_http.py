@@ -22,7 +22,7 @@ from cnsapp.ui.json_routes import in_words, number_in, parts_of, read_message
 from cnsapp.ui.review_suspects_data import PAGE, page_data, summary_data
 
 PATH = "/api/label-errors"
-_list_words = partial(in_words, what="list of label errors")
+_list_words = partial(in_words, what="list of label errors", done="made")
 
 
 def routes(app: App) -> list[Route]:

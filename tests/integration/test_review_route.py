@@ -215,3 +215,17 @@ def test_refusals_are_sentences(world: World, model_id: int, client: TestClient)
     assert unknown.status_code == 422 and "does not know this class" in unknown.json()["error"]
     nameless = client.post("/api/review/exclude", json=asked, headers=HERE)
     assert nameless.status_code == 422
+
+
+def test_a_question_that_breaks_is_not_called_one_that_could_not_be_stored(
+    model_id: int, client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("cnsapp.ui.review_http.review_image", broken)
+    asked = facts(client, model_id, world.image_ids[0][0])
+    assert asked.status_code == 500
+    assert asked.json()["error"] == (
+        "The question about an image could not be answered; the log says why."
+    )
