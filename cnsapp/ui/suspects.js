@@ -80,7 +80,10 @@ function takePage(s, data) {
   s.data = data;
   s.classes = data.classes;
   if (before && before.version === data.version) {
-    if (before.annotator !== data.annotator) paintPanel(s);
+    if (before.annotator !== data.annotator) {
+      s.stack = []; // what somebody else decided is theirs to take back
+      paintPanel(s);
+    }
     return;
   }
   Object.assign(s, { stack: [], pair: null });
