@@ -19,6 +19,7 @@ from PIL import Image as Picture
 
 from cnsapp.bootstrap import App, open_app
 from cnsapp.cli import main
+from cnsapp.domain.maps import DEFAULT_METHOD
 from cnsapp.errors import Cancelled, InvalidInputError, NotFoundError
 from cnsapp.http import KEY
 from cnsapp.jobs.running import run_here
@@ -88,7 +89,7 @@ def test_one_job_makes_the_maps_of_many_images_methods_and_classes(
 ) -> None:
     app, images = world.app, world.image_ids[2][:3]
     asked = explaining.request_maps(
-        app, model_id=model_id, image_ids=images, methods=["gradcam", "input_x_gradient"],
+        app, model_id=model_id, image_ids=images, methods=[DEFAULT_METHOD, "input_x_gradient"],
         targets=[None, *world.class_ids],
     )  # fmt: skip
     assert len(asked.wishes) == 3 * 2 * 3 and asked.n_ready == 0
@@ -101,7 +102,7 @@ def test_one_job_makes_the_maps_of_many_images_methods_and_classes(
         assert facts is not None and facts["method"] == wish.method
         assert wish.target_class in (None, facts["class_id"])
     again = explaining.request_maps(
-        app, model_id=model_id, image_ids=images, methods=["gradcam"], targets=[None]
+        app, model_id=model_id, image_ids=images, methods=[DEFAULT_METHOD], targets=[None]
     )
     assert again.job_id is None and again.n_ready == 3
     single = explaining.request_map(app, model_id=model_id, image_id=images[0])
@@ -214,7 +215,7 @@ def test_checks_come_behind_the_map_and_the_one_of_the_model_is_made_once(
     assert faith["insertion"][-1] == faith["deletion"][0] == pytest.approx(p, abs=0.05)
     assert faith["score"] == pytest.approx(faith["insertion_area"] - faith["deletion_area"])
     assert ("No better than random" in faith["verdict"]) is not faith["beats_random"]
-    random = read_randomisation(app.store, model.sha256, "gradcam")
+    random = read_randomisation(app.store, model.sha256, DEFAULT_METHOD)
     assert random is not None and checked.facts["randomisation"] == random
     assert random["n_images"] == 3 and random["depths"][-1] == "everything"
     other = one(world, model_id, second)
