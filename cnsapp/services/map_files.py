@@ -25,7 +25,7 @@ MAP_VERSION = 4  # raise it when maps are drawn otherwise, so that old ones are 
 FOLDER = "saliency"
 PICTURES = {"png": ".png", "levels": "-levels.png"}
 TOUCHED = 60.0  # seconds: a use is noted no more often
-writing = threading.Lock()  # held while the files of a map are written, or taken away
+writing = threading.RLock()  # held while the files of a map are written, or taken away
 
 
 def map_key(
@@ -155,5 +155,6 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _write(target: Path, content: Mapping[str, Any]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(dict(content), ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, target)
+    with writing:  # two jobs of one worker would share the half-written file
+        partial.write_text(json.dumps(dict(content), ensure_ascii=False), encoding="utf-8")
+        os.replace(partial, target)

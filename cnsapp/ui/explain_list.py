@@ -189,6 +189,8 @@ def queue(here: Here, project: ProjectView) -> None:
             frame.job_progress(active[0].id)
     elif QUEUED in st.session_state:
         job = jobs.get_job(here.app.store, job_id=st.session_state[QUEUED])
+        if job.project_id != project.id:
+            return
         with st.container(
             horizontal=True, vertical_alignment="center", border=True, key="explain_queue"
         ):

@@ -16,7 +16,7 @@ export default function ({ data, parentElement }) {
   }
   const drawn = JSON.stringify(data);
   if (drawn !== s.drawn) {
-    if (s.data?.image_url !== data.image_url) s.view = whole();
+    if (s.data?.image_url !== data.image_url) [s.view, s.picture] = [whole(), null];
     s.data = data;
     s.drawn = drawn;
     draw(s);
@@ -49,9 +49,11 @@ function draw(s) {
   s.said.setAttribute("role", "status");
   s.host.replaceChildren(controls(s), grid, s.said);
   arrange(s);
-  readPicture(s.data.image_url).then(
-    (picture) => ((s.picture = picture), paint(s)),
-    () => ((s.picture = null), say(s, "The picture of this image can not be shown: its file is gone or can not be read."))
+  const url = s.data.image_url;
+  const mine = (act) => (picture) => s.data.image_url === url && act(picture); // a late one is another image's
+  readPicture(url).then(
+    mine((picture) => ((s.picture = picture), paint(s))),
+    mine(() => ((s.picture = null), say(s, "The picture of this image can not be shown: its file is gone or can not be read.")))
   );
   for (const one of s.panels) if (one.panel.levels_url) load(s, one);
 }
@@ -66,6 +68,7 @@ async function load(s, one) {
     one.state.textContent = "The map’s file is gone. Reload the page, and it is made again.";
     return;
   }
+  if (!s.panels.includes(one)) return; // drawn anew meanwhile
   colour(s, one);
   paint(s);
   one.canvas.classList.add("ready");
@@ -269,7 +272,7 @@ function colour(s, one) {
 function sayLook(s) {
   const part = s.look.strongest < 100 ? `The strongest ${s.look.strongest} % of the area` : "All";
   const how = s.look.style === "contours"
-    ? "contours at 25, 50 and 75 % of the strongest value"
+    ? `contours ${s.look.strongest < 100 ? "around it, and inside it " : ""}at 25, 50 and 75 % of the strongest value`
     : `weaker places more transparent, opacity ${s.look.opacity} %`;
   return `${part} of each map is shown; ${how}.`;
 }
