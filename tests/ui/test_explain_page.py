@@ -17,7 +17,7 @@ from cnsapp.bootstrap import App
 from cnsapp.domain.color_vision import SIGHTS, distance
 from cnsapp.domain.map_methods import METHODS
 from cnsapp.domain.maps import MAGNITUDE, SIGNED, clean_settings, legend
-from cnsapp.services import explaining, jobs, label_settings
+from cnsapp.services import exclusion, explaining, jobs, label_settings
 from cnsapp.services.map_files import picture_path, write_facts, write_randomisation
 from cnsapp.services.models import get_model
 from cnsapp.tasks.maps import scale_colours
@@ -269,16 +269,17 @@ def test_maps_of_the_list_are_queued_and_the_strip_says_which_are_there(
 def test_locked_and_excluded_images_are_not_queued(
     app: App, screen: Screen, world: World, model_id: int
 ) -> None:
-    locked = world.image_ids[0][1]
+    locked, excluded = world.image_ids[0][1], world.image_ids[1][2]
     with app.store.writing() as session:
         row = update(Prediction).where(Prediction.image_id == locked)
         session.execute(row.values(part="test", fold=None))
+    exclusion.exclude(app.store, project_id=world.project_id, image_ids=[excluded], who="Ann")
     screen.open("explain", model=model_id)
     screen.test.segmented_control(key="explain_list").set_value("All images").run()
     screen.press("explain_queue_start")
     (job,) = [job for job in jobs.list_jobs(app.store) if job.kind == "explain_many"]
     mapped = {image_id for image_id, *_ in job.payload["maps"]}
-    assert mapped == {i for ids in world.image_ids for i in ids} - {locked}
+    assert mapped == {i for ids in world.image_ids for i in ids} - {locked, excluded}
 
 
 def test_a_blind_project_shows_neither_labels_of_others_nor_which_are_wrong(
